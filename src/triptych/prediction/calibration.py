@@ -1,7 +1,7 @@
 """Depth on another camera: a factor, and a power, that bring predicted metres to measured ones.
 
-A network that knows one camera errs on another by a factor above all (the same object is larger on a longer lens), and
-by a power where it stretches near and far. log D = a log d + b holds both; b alone, or a and b, are least squares in
+A network trained on one camera errs on another mostly by a factor (the same object is larger on a longer lens), and by
+a power where it stretches near and far. log D = a log d + b holds both; b alone, or a and b, are least squares in
 closed form, over frames of equal weight.
 """
 
@@ -26,7 +26,7 @@ MOST = 50_000
 
 
 NEAR = 0.05
-"""By what share sizes may differ and still be one."""
+"""Relative difference up to which sizes count as equal."""
 Size = tuple[int, int]
 """Height and width."""
 
@@ -43,15 +43,15 @@ class Scale:
     factor: float = 1.0
     power: float = 1.0
     frame: Size | None = None
-    """Of the frames that it was fitted on; `None` where that is not known, in files of older versions."""
+    """Size of the frames that it was fitted on; `None` where it is not known, in files of older versions."""
     seen: Size | None = None
-    """The same as the network saw them."""
+    """Size at which the network saw these frames."""
 
     def __call__(self, metres: Tensor) -> Tensor:
         return self.factor * (metres if self.power == 1 else metres.clamp(min=0) ** self.power)
 
     def inverse(self) -> "Scale":
-        """What brings scaled metres back.
+        """The inverse scale.
 
         >>> import torch
         >>> Scale(2.0, 0.5).inverse()(torch.tensor([6.0])).tolist()
@@ -63,7 +63,7 @@ class Scale:
         """The scale of images of size `frame` that the network sees at size `seen`; `None` where it is not known.
 
         Frames of one camera that are resized for the network by another factor look nearer by it where values zoom
-        (`Task.scales_with_zoom`). What other sizes are, a crop or another resolution, nothing tells.
+        (`Task.scales_with_zoom`). Other sizes are ambiguous: a crop, or another resolution.
 
         >>> Scale(2.0, 1.0, (480, 640), (480, 640)).at((480, 640), (240, 320)).factor
         1.0
@@ -77,7 +77,7 @@ class Scale:
         return replace(self, factor=self.factor * (low / fitted_low) ** self.power, seen=seen)
 
     def content(self) -> dict[str, Any]:
-        """For JSON, without what is not known."""
+        """Fields for JSON, without unknown sizes."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def describe(self) -> str:
@@ -103,7 +103,7 @@ def describe_mismatch(name: str, scale: Scale, seen: Size, *, resizes: bool = Tr
 
 
 def describe_unscaled(recipe: Recipe | None, scales: Mapping[str, Scale]) -> str:
-    """One line about depth that video alone taught, in units that nothing says, unless it has a scale; else empty."""
+    """One line about depth learned from video alone, in unknown units, where it has no scale; else empty."""
     name = "" if recipe is None else recipe.video.unscaled
     if not name or name in scales:
         return ""
@@ -115,9 +115,7 @@ def describe_unscaled(recipe: Recipe | None, scales: Mapping[str, Scale]) -> str
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a few frames say: the scale to keep, and by kind of scale the mean of |log D - log d| on frames that it was
-    not fitted on.
-    """
+    """Result of a fit: the scale to keep, and by kind of scale the mean of |log D - log d| on held-out frames."""
 
     scale: Scale
     kept: str
@@ -130,7 +128,7 @@ Frame = tuple[np.ndarray, np.ndarray]
 
 
 def logarithms(predicted: np.ndarray, true: np.ndarray) -> Frame | None:
-    """The logarithms of two depth maps where both are known and above 0; `None` where that is nowhere.
+    """The logarithms of two depth maps where both are known and above 0; `None` where there is no such pixel.
 
     >>> x, y = logarithms(np.array([[1.0, 0.0, 3.0]]), np.array([[2.0, 5.0, np.nan]]))
     >>> x.tolist(), y.round(2).tolist()

@@ -6,7 +6,7 @@
   Statistics", 2000).
 
 The views are mirrored and resized images. Other values have no confidence: how far they may differ is unknown. Nothing
-is learned, and nothing promises that 0.9 is right nine times in ten: `triptych evaluate --confidence` says how large
+is learned or calibrated (0.9 need not be right nine times in ten): `triptych evaluate --confidence` says how large
 errors are where confidence is low.
 """
 
@@ -25,7 +25,7 @@ from triptych.tasks.task import keep
 
 ENDING = "_confidence"
 SCALES = (0.8, 1.0, 1.25)
-"""Of the views, where the predictor has a single one."""
+"""Scales of the views, where the predictor has a single scale."""
 
 
 def entropy_confidence(probabilities: Tensor) -> Tensor:
@@ -57,14 +57,14 @@ MEASURES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "length": _of_lengths,
     "direction": lambda views: torch.stack(list(views)).mean(dim=0).norm(dim=1, keepdim=True).clamp(0, 1),
 }
-"""By kind of task, confidence from what each view says: probabilities of classes, else decoded maps."""
+"""By kind of task, confidence from the views' class probabilities, or else from their decoded maps."""
 
 
 class Confident(Predictor):
     """A predictor whose maps come with `NAME_confidence` `(1, H, W)` in [0, 1] for each task that has one.
 
-    Confidences are tasks like others for what writes and draws maps. They take a pass for each view and scale, of the
-    whole image (or its tiles) at once. Raises `ValueError` for an exported file of decoded maps, which has no views.
+    Confidences are written and drawn like other tasks. They take a pass for each view and scale, of the whole image (or
+    its tiles) at once. Raises `ValueError` for an exported file of decoded maps, which has no views.
 
     >>> from triptych.assemble import create_model
     >>> from triptych.tasks import depth, semseg
@@ -91,11 +91,11 @@ class Confident(Predictor):
         self.tasks = predictor.tasks | {name + ENDING: confidence_task(name) for name in self.sure}
 
     def settings(self) -> dict[str, object]:
-        """Those of the predictor, and that there are confidences."""
+        """Settings of the predictor, and a flag for confidences."""
         return self.base.settings() | {"confidence": True}
 
     def raw(self, image: Tensor) -> dict[str, Tensor] | None:
-        """None: several views are averaged."""
+        """Return `None`: several views are averaged."""
         return None
 
     def strips(

@@ -1,4 +1,4 @@
-"""From which probability on a pixel is labelled as the event, a boundary or a salient thing: labels tell.
+"""Probability from which a pixel is labelled as an event (boundary, salient object), chosen by labels.
 
 A loss that weighs events more than the rest makes probabilities larger than frequencies. Of boundaries that weigh 19 to
 1, 0.5 is passed by bands several pixels wide, and a network that learns from these gets worse (docs/study-missing.md).
@@ -16,7 +16,7 @@ LEVELS = 1000
 
 
 def event_level(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
-    """The probability, to a thousandth, that as many pixels of some images reach as their labels have events.
+    """Threshold, to a thousandth, that as many pixels of some images reach as their labels have events.
 
     Pairs are a probability `(1, H, W)` and a label `(h, w)` or `(1, h, w)`; where a label is invalid neither counts.
     `None` where no label has an event.

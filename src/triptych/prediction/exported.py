@@ -63,24 +63,24 @@ class ExportedNetwork(nn.Module):
 
     @property
     def calibration(self) -> dict[str, Scale]:
-        """Scales that raw maps still need once they are decoded; in decoded ones they are already, and of these are
-        told that say at which size they hold.
+        """Scales to apply to raw maps once they are decoded. A file of decoded maps has them applied already, and only
+        those with a known size are returned.
         """
         scales = scales_from(self.metadata.get("calibration", {}))
         return {name: scale for name, scale in scales.items() if scale.seen or not self.is_decoded}
 
     @property
     def recipe(self) -> Recipe:
-        """What the network was trained by."""
+        """The recipe that the network was trained with."""
         return from_json(json.dumps(self.metadata["recipe"]))
 
     def forward(self, image: Tensor) -> Output:
-        # Bytes as they are: the runtime scales them. What precision computes with, its arrays have no type for.
+        # Bytes as they are: the runtime scales them. NumPy has no bfloat16: autocast inputs become float32.
         maps = self.runtime.run((image if image.dtype == torch.uint8 else image.float()).cpu().numpy())
         return Output({name: torch.from_numpy(maps[name]) for name in self.tasks}, [], [])
 
     def describe(self) -> str:
-        """What a trained decoder has to say of itself: a file has nothing."""
+        """Note of a trained decoder on itself; empty for a file."""
         return ""
 
     def check_views(self, *, several: bool) -> None:

@@ -39,7 +39,7 @@ Write = Callable[[Path, StoredPhoto, Maps], None]
 
 
 def thinning(size: tuple[int, int], most: int) -> int:
-    """Every how many-th pixel of both axes leaves at most about `most`.
+    """Step along both axes that leaves at most about `most` pixels.
 
     >>> thinning((3000, 4000), 2**24), thinning((9000, 12000), 2**24)
     (1, 3)
@@ -54,7 +54,7 @@ def depth_task(tasks: dict[str, Task]) -> str | None:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Knows every file of an image, so that all can be checked before the first is written."""
+    """Paths and writers of every file of an image, so that all can be checked before the first is written."""
 
     out: Path
     tasks: dict[str, Task]
@@ -63,7 +63,7 @@ class ImageFiles:
     color_by: str
     overlay: bool
     beyond: dict[str, int] = field(default_factory=dict)
-    """How many values the maps that were written had no room for, by task."""
+    """Number of values beyond the range of the written integer maps, by task."""
 
     def arrays(self, name: str) -> dict[str, Path]:
         """The array files of an image by task."""
@@ -72,7 +72,7 @@ class ImageFiles:
         return {task: self._place("arrays", name, task) for task in self.tasks}
 
     def drawn(self, name: str) -> dict[Path, Write]:
-        """Every other file of an image, and what writes it from the photograph and its maps."""
+        """Every other file of an image, and the function that writes it from the photograph and its maps."""
         files: dict[Path, Write] = {}
         for task in self.tasks.values():
             if "maps" in self.products and task.to_png is not None:  # a quantity without limits has no integers
@@ -97,7 +97,7 @@ class ImageFiles:
         return all(path.is_file() for path in self.paths(name))
 
     def reduced(self, size: tuple[int, int]) -> str:
-        """What panels and points of a large image show; empty where they show all of it."""
+        """Describe which pixels panels and points of a large image show; empty where they show all."""
         steps = {"panels": thinning(size, MOST_DRAWN), "points": thinning(size, MOST_POINTS)}
         shown = {name: step for name, step in steps.items() if name in self.products and step > 1}
         return " and ".join(f"{name} show one of {step}x{step} pixels" for name, step in shown.items())

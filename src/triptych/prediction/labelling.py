@@ -1,7 +1,7 @@
 """`triptych data label`: a network's predictions as pseudo-labels of a folder, beside its labels and never over one.
 
-Each task's `[tasks.NAME.pseudo]` in `dataset.toml` says where they lie, whose they are and how much they count. They
-have the encoding of their task, so that a corrected one becomes a label by being moved to the labels.
+Each task's `[tasks.NAME.pseudo]` in `dataset.toml` gives their files, their teacher and their weight. They have the
+encoding of their task, so that a corrected one becomes a label when it is moved to the labels.
 """
 
 import tomllib
@@ -44,9 +44,9 @@ from triptych.tasks import Task
 from triptych.types import keep_labels, valid_pixels
 
 ASKED = 50
-"""How many labelled images tell at most from which probability on a pixel is an event."""
+"""Most labelled images by which the probability is chosen from which a pixel is an event."""
 LEAST = 5
-"""How many images are named that the teacher was least sure of."""
+"""Number of least confident images that are named."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Labelled:
     kept: Counter[str] = field(default_factory=Counter)
     real: Counter[str] = field(default_factory=Counter)
     least_confident: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)
-    """Pseudo-labels that the teacher was least sure of, with its mean confidence, where it was asked for."""
+    """Least confident pseudo-labels, with the teacher's mean confidence, if asked for."""
     events_from: Mapping[str, float] = field(default_factory=dict)
-    """Of tasks that predict a probability: the one from which on a pixel is labelled as the event."""
+    """By task that predicts a probability: the threshold from which a pixel is labelled as the event."""
     replaced: tuple[Path, ...] = ()
-    """Where what was replaced is kept: folders of pseudo-labels, and the descriptor."""
+    """Copies of what was replaced: folders of pseudo-labels, and the descriptor."""
     notes: tuple[str, ...] = ()
 
 
@@ -86,12 +86,12 @@ def label_folder(
     Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
     classes of the teacher into those of the folder, or into no label (""); all others need a namesake. `events_from`
     are probabilities, by task, from which on a pixel is labelled as the event (boundaries, saliency): by default the
-    one that as many pixels of labelled images reach as their labels have events (`event_level`). `shorter_side`
-    is the height or width, whichever is less, that the teacher works at, as of `Predictor`; a note says where images
-    are of another size than it learned from. The same call again goes on where it ended. Raises `ValueError` for
-    pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` moves all of
-    a task's aside, whatever their split, and begins anew; for classes that do not map, each named; for a teacher
-    without the confidence that is asked for; and for a probability where no label tells what of it is the event; and
+    one that as many pixels of labelled images reach as their labels have events (`event_level`). `shorter_side` is the
+    height or width, whichever is less, that the teacher works at, as of `Predictor`; a note says where images are of
+    another size than it learned from. The same call again resumes where it ended. Raises `ValueError` for pseudo-labels
+    of another teacher, or made with other options or in another encoding, unless `overwrite` moves all of a task's
+    aside, whatever their split, and begins anew; for classes that do not map, each named; for a teacher without the
+    confidence that is asked for; and for a probability where no label has an event to choose the threshold by; and
     `OSError` where nothing can be written to the folder.
     """
     place = folder if folder.suffix == ".toml" else folder / FILE_NAME
@@ -191,7 +191,7 @@ def _chosen_levels(known: Mapping[str, Task], asked: Mapping[str, float]) -> Map
 
 
 def _ask_labels(before: Descriptor, place: Path, splits: Sequence[str], predictor: Predictor, name: str) -> float:
-    """What `event_level` says of the labels of a task, spread over the images of the splits that have one."""
+    """Threshold of `event_level` for a task, from labelled images spread over the splits."""
     pairs = []
     for split in splits if name in before.tasks else ():
         dataset = Folder(place, split=split, tasks=[name], root=before.root)

@@ -1,4 +1,4 @@
-"""The card of a network, as hubs show it: what it predicts, of which data and trunk it was made, how it is called."""
+"""Model card of a network for hubs: its tasks, training data and trunk, and a runnable call."""
 
 import json
 import re
@@ -31,8 +31,8 @@ def model_card(
 ) -> str:
     """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call.
 
-    `header` is what the hub indexes, as YAML, `results` what is known of scores and licences, as markdown, and `scales`
-    the network's calibration.
+    `header` is the hub's metadata as YAML, `results` scores and licences as markdown, and `scales` the network's
+    calibration.
     """
     data = recipe.data
     rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
@@ -92,7 +92,7 @@ def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
     places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]
     if not places:
         return "trained from random weights"
-    # Where files lay on a machine is nobody's business.
+    # Local paths are private: only the names of files are given.
     named = ", ".join(Path(place).name if Path(place).is_absolute() else place for place in places)
     return f"weights of {as_code(named)}, whose licence is not known here"
 

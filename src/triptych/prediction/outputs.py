@@ -57,7 +57,7 @@ class PredictedImages:
     skipped: dict[str, str] = field(default_factory=dict)
     kept: dict[str, list[Path]] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
-    """What panels and points of large images show."""
+    """Which pixels panels and points of large images show."""
 
 
 def predict_images(
@@ -146,14 +146,14 @@ def predict_images(
 
 
 FAR = 2.0
-"""How much larger or smaller than in training things may look before a line says so."""
+"""Factor by which objects may look larger or smaller than in training before a warning."""
 STRETCHED = 1.25
-"""The same of width to height."""
+"""The same for the ratio of width to height."""
 
 
 def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stretches: bool = True) -> str:
-    """A warning where the network may see things at another size than in training; empty where it does not, where that
-    of training is not known, and where someone chose a size. `stretches` says whether who asks has `--resize`.
+    """Warn where objects may have another size than in training; empty where they do not, where the training size is
+    not known, and where the user chose a size. `stretches`: whether the caller offers `--resize`.
     """
     known = predictor.recipe is not None and predictor.recipe.data.transform in TRANSFORMS  # a plug-in's may be away
     if not known or predictor.shorter_side is not None:
@@ -189,7 +189,7 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stret
 
 
 def _advise_one_size(predictor: Predictor, name: str, size: tuple[int, int], taken: tuple[int, int]) -> str:
-    """The same of a file of one size, `taken`."""
+    """`advise_size` for a file of one size, `taken`."""
     if stretched_size(predictor.recipe) == taken:
         return ""
     larger, wider = min(taken) / min(size), taken[1] * size[0] / (taken[0] * size[1])
@@ -237,7 +237,7 @@ def _go_on(
     """The record that this call adds to: a new one, or that of earlier calls into the folder.
 
     One line for outputs that exist and may not be replaced, for a record of another network or of other options, and
-    for names that are recorded of other images. With `overwrite` all files that are recorded so are deleted instead.
+    for names that are recorded for other images. With `overwrite` all files that are recorded so are deleted instead.
     """
     out = files.out
     existing = [path for name in found for path in files.paths(name) if path.exists()]
@@ -290,8 +290,8 @@ def _describe_other(out: Path, name: str, before: str, now: Path) -> str:
 
 @contextmanager
 def _recorded(record: Record, files: ImageFiles) -> Iterator[Callable[[], None]]:
-    """Write the record before the first image, with each call that comes late enough after the last, and at the end,
-    whichever it is.
+    """Write the record before the first image, at calls more than `SECONDS_PER_RECORD` apart, and at the end, also
+    after an error.
     """
     record.write(files.out)
     written = time.perf_counter()
@@ -316,7 +316,7 @@ def _recorded(record: Record, files: ImageFiles) -> Iterator[Callable[[], None]]
     try:
         yield keep
     except BaseException:
-        with suppress(OSError):  # what made the block end is to be told
+        with suppress(OSError):  # the error that ended the block is raised
             write()
         raise
     write()

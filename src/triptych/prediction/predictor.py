@@ -71,8 +71,8 @@ class Predictor:
       model sees the camera's images at another size than in calibration; a warning where that is not known.
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
       given (`"auto"`: the best there is).
-    - `recipe`: with which it was trained; the model is told its sizes (`MultiTaskModel.set_training_sizes`), by which
-      images are padded. Of a model from a loop of one's own, call that.
+    - `recipe`: recipe that the model was trained with; the model gets its sizes (`MultiTaskModel.set_training_sizes`),
+      by which images are padded. For a model from your own training loop, call that yourself.
 
     >>> from triptych.backbones.base import Backbone
     >>> from triptych.decoders.base import Decoder
@@ -148,8 +148,8 @@ class Predictor:
 
     @property
     def taken_size(self) -> tuple[int, int] | None:
-        """The height and width that images are resized to, where `resize` says so; `None`: as they are. A shorter side
-        that someone chose goes before the size of training.
+        """The height and width that images are resized to, where `resize` says so; `None`: as they are. A chosen
+        shorter side takes precedence over the size of training.
         """
         from triptych.assemble import stretched_size
 
@@ -163,7 +163,7 @@ class Predictor:
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
     def settings(self) -> dict[str, Any]:
-        """What maps depend on, for files: the options of inference, and a checksum of the weights."""
+        """Settings that maps depend on, for records: the options of inference, and a checksum of the weights."""
         names = ("tile", "overlap", "flip", "scales", "shorter_side")
         weights, padding = checksum(self.model.state_dict()), find_padding(self.model)
         scales = {"calibration": {name: scale.content() for name, scale in self.calibration.items()}}
@@ -278,7 +278,7 @@ class Predictor:
         return self.calibration[name].at(frame, seen, zooms=zooms)
 
     def _find_scales(self, size: tuple[int, int], frame: tuple[int, int] | None = None) -> dict[str, Scale]:
-        """The scales of another camera for images of `size`, shrunk from `frame`; says once where these do not fit."""
+        """The scales of another camera for images of `size`, shrunk from `frame`; warns once where these do not fit."""
         if not self._has_warned and (told := self.describe_mismatch(size, frame)):
             self._has_warned = True
             warnings.warn(told, stacklevel=2)
@@ -410,13 +410,13 @@ class Predictor:
 
 
 def seen_raw(task: Task, raw: Tensor, mirrored: bool) -> Tensor:
-    """What a raw map of a view says of the image itself."""
+    """Raw map of a view mirrored back to the image."""
     return task.mirror_raw(raw) if mirrored else raw
 
 
 def seen_values(task: Task, values: Tensor, scale: float, mirrored: bool) -> Tensor:
-    """What decoded values of a view, enlarged by `scale`, say of the image itself."""
-    # What is enlarged looks nearer by that factor.
+    """Decoded values of a view, enlarged by `scale`, zoomed and mirrored back to the image."""
+    # Enlarged objects look nearer by that factor.
     values = task.zoom(values, 1 / scale)
     return task.mirror(values) if mirrored else values
 

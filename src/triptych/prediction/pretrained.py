@@ -48,7 +48,7 @@ TRUNK = "trunk.json"
 
 
 class Trunk(NamedTuple):
-    """The trunk that adapters stand on: its backbone, where its weights came from, and their SHA-256."""
+    """Trunk that adapters were trained on: its backbone, the source of its weights, and their SHA-256."""
 
     backbone: str
     weights: str
@@ -72,7 +72,7 @@ def split_trunk(model: MultiTaskModel, freeze: Sequence[str]) -> tuple[dict[str,
 
 
 def save_adapters(folder: Path, model: MultiTaskModel, recipe: Recipe) -> None:
-    """Write everything but the frozen trunk, and what that trunk is; `ValueError` where none of it is frozen."""
+    """Write everything but the frozen trunk, and a description of it; `ValueError` where none of it is frozen."""
     trunk, rest = split_trunk(model, recipe.model.freeze)
     if not trunk:
         raise ValueError(
@@ -85,7 +85,7 @@ def save_adapters(folder: Path, model: MultiTaskModel, recipe: Recipe) -> None:
 
 
 def read_trunk(folder: Path) -> Trunk:
-    """The trunk that the adapters of a folder stand on; `ValueError` where its description is damaged."""
+    """Read the description of the trunk of a folder's adapters; `ValueError` where it is damaged."""
     path = folder / TRUNK
     try:
         return Trunk(**check_signed(parse_json(path.read_text(encoding="utf-8"))))
@@ -94,8 +94,8 @@ def read_trunk(folder: Path) -> Trunk:
 
 
 def load_trunk(folder: Path, model: MultiTaskModel, trunk: str) -> str:
-    """Load the trunk that the adapters of a folder stand on, and return where from: `trunk`, a file or a run folder, or
-    what the run was trained from. `ValueError` where that is not known, `FileNotFoundError` where it is not here.
+    """Load the trunk of a folder's adapters, and return its source: `trunk`, a file or a run folder, or the weights
+    that the run was trained from. `ValueError` where the source is not known, `FileNotFoundError` where it is missing.
     """
     expected = read_trunk(folder)
     source = trunk or expected.weights
@@ -112,7 +112,7 @@ def load_trunk(folder: Path, model: MultiTaskModel, trunk: str) -> str:
         try:
             backbone.load_report = load_backbone(backbone, source, without_updates=True)
         except FileNotFoundError as error:
-            reason = str(error).partition(";")[0]  # its way out is for recipes
+            reason = str(error).partition(";")[0]  # its advice is for recipes
             raise FileNotFoundError(f"{alone} is not here: {reason}; {cure}") from error
     return source
 
@@ -144,7 +144,7 @@ FILES = {
 
 
 def weights_file(folder: Path) -> Path:
-    """Where a network's own tensors lie: its weights, or adapters alone."""
+    """File of a network's own tensors: its weights, or adapters alone."""
     whole, adapters = folder / FILES["weights"], folder / FILES["adapters"]
     return adapters if adapters.is_file() and not whole.is_file() else whole
 
@@ -301,9 +301,9 @@ def save_folder(
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """Where to write a network that takes the place of the one in `folder` when the block ends well: two mixed would
-    load, and give other numbers. A folder of a network alone is exchanged in one step; one that holds more, or is
-    worked in, keeps its place and its other files, and the network's are renamed into it.
+    """Context with the folder to write a network to, which replaces that in `folder` if the block succeeds: a mix of
+    two would load, and give wrong results. A folder with a network alone is exchanged in one step; one that holds more,
+    or the working directory, stays with its other files, and the network's are renamed into it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
@@ -333,11 +333,11 @@ def find_folder(
     revision: str | None = None,
     files: Sequence[str] = (*FILES.values(), calibration.FILE),
 ) -> Path:
-    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, which is said: `files`
-    alone, ours unless given.
+    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, with a message: only
+    `files`, by default those of a network.
 
-    `FileNotFoundError` for what the hub does not give, and for a path that leads to nothing: a name of a file, or one
-    in a folder that is here.
+    `FileNotFoundError` where the hub has no such network, and for a missing local path: the name of a file, or a path
+    in an existing folder.
     """
     folder = Path(name_or_folder)
     if folder.exists():

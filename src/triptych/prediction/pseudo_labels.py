@@ -21,7 +21,7 @@ from triptych.tasks import Task
 from triptych.types import Camera, valid_pixels
 
 CONFIDENCE = "confidence.csv"
-"""In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
+"""Table in the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
 
 
 def to_target(prediction: Tensor, task: Task, table: Tensor, event_from: float | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """The record of a folder of predicted images, `predictions.json`: which image became what, how, and what values mean.
 
 It lists an image once all its files are there, by its path and the SHA-256 of its bytes: files that it does not list,
-or lists as another image's, are nobody's.
+or lists for another image, do not count as results.
 """
 
 import json
@@ -17,7 +17,7 @@ from triptych.lookup import parse_json
 
 @dataclass
 class Record:
-    """What `predictions.json` says. Of all but tasks, products and settings, what it says is by the image's name."""
+    """Content of `predictions.json`. All tables but tasks, products and settings are by the image's name."""
 
     tasks: dict[str, Any]
     settings: dict[str, Any]
@@ -28,15 +28,15 @@ class Record:
     """Hash of that file; older versions wrote none."""
     skipped: dict[str, str] = field(default_factory=dict)
     reduced: dict[str, str] = field(default_factory=dict)
-    """What panels and points of large images show."""
+    """Which pixels panels and points of large images show."""
     waiting: list[str] = field(default_factory=list)
     """Images that calls were asked for which have not ended, or were killed: they may have files."""
     begun: set[str] = field(default_factory=set)
-    """Images of this call, which no file says."""
+    """Images of this call; not written to the file."""
 
     @classmethod
     def read(cls: "type[Record]", out: Path) -> "Record | None":
-        """That of a folder; `None` where there is none, or one of another shape."""
+        """Read the record of a folder; `None` where there is none, or an invalid one."""
         try:
             stored = parse_json((out / RECORD).read_text(encoding="utf-8"))
             parts: dict[str, Any] = {"settings": dict(stored["settings"])}
@@ -54,7 +54,7 @@ class Record:
         write_text(out / RECORD, json.dumps(content, indent=2) + "\n")
 
     def take_over(self, out: Path) -> None:
-        """List what other calls into the same folder, such as those of other GPUs, have listed meanwhile."""
+        """Add the images that other calls into the same folder, such as those on other GPUs, have listed meanwhile."""
         other = Record.read(out)
         if other is None:
             return
@@ -77,7 +77,7 @@ class Record:
             self.reduced[name] = reduced
 
     def begin(self, names: Iterable[str], products: Iterable[str]) -> None:
-        """Images are about to be predicted: what is listed of them holds no more."""
+        """Drop the entries of images that are about to be predicted."""
         names = list(names)
         self.begun.update(names)
         self.waiting = list(dict.fromkeys([*self.waiting, *names]))
@@ -97,7 +97,7 @@ class Record:
 
 
 def hash_source(path: Path) -> str:
-    """SHA-256 of an image's file; empty where it cannot be read, which its reader will say."""
+    """SHA-256 of an image's file; empty where it cannot be read, as its reader raises an error."""
     try:
         return hash_file(path)
     except OSError:

@@ -1,7 +1,7 @@
 """A network as one file: the folder of `save_pretrained` in a zip archive, its weights as float16.
 
-Entries are stored without compression and in order, so that equal networks are equal bytes and a file never unpacks to
-more than it is; `unzip` gives the folder, with the card as its `README.md`.
+Entries are stored without compression and in order, so that equal networks give equal bytes and a file never unpacks to
+more than its own size; `unzip` gives the folder, with the card as its `README.md`.
 """
 
 import tempfile
@@ -51,9 +51,9 @@ def _halve(name: str, value: Tensor) -> Tensor:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder of a network: `path` itself, or for a while what the file there holds.
+    """The folder of a network: `path` itself, or a temporary folder with the contents of the file there.
 
-    Raises `ValueError` for a damaged file and for one that is not of `pack`, before anything of it is read.
+    Raises `ValueError` for a damaged file and for one that `pack` did not write, before anything of it is read.
     """
     if path.suffix != SUFFIX:
         yield path

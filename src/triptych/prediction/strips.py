@@ -75,7 +75,7 @@ class Mirrored:
 
 
 def resize(maps: Tensor, size: tuple[int, ...], *, antialias: bool = False) -> Tensor:
-    """Maps `(B, C, H, W)` at another size, bilinear; as they are where it is theirs."""
+    """Maps `(B, C, H, W)` at another size, bilinear; unchanged where they already have it."""
     if tuple(maps.shape[-2:]) == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=antialias)
@@ -92,7 +92,7 @@ def scale_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def _reach(height: int, wanted: int, *, antialias: bool) -> float:
-    """Rows of `height` on either side of its centre that a row of `wanted` is made of."""
+    """Half-width, in rows of `height`, of the filter for one row of `wanted`."""
     return max(height / wanted, 1.0) if antialias else 1.0
 
 
@@ -152,7 +152,7 @@ def resized_strips(strips: Iterable[Maps], height: int, size: tuple[int, int], r
 
 
 def _made_of(height: int, wanted: int, end: int) -> int:
-    """How many rows of `wanted` are made of the first `end` rows of `height`."""
+    """Number of rows of `wanted` that need only the first `end` rows of `height`."""
     # (bottom - 0.5) scale + 1 < end, the last row that `_needed` counts.
     return max(0, int((end - 2) * wanted / height + 0.5))
 

@@ -1,4 +1,4 @@
-"""Networks as teachers of a folder: where they come from, which they are, and what their classes are there."""
+"""Networks as teachers of a folder: open them, identify them by a hash, and map their classes to the folder's."""
 
 import hashlib
 import json
@@ -34,7 +34,9 @@ def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None
 
 
 def hash_teacher(teacher: str, predictor: Predictor) -> str:
-    """SHA-256 of an exported file, else of the weights and of what `triptych calibrate` stored beside them."""
+    """SHA-256 of an exported file, else of the weights and of the scales that `triptych calibrate` stored beside
+    them.
+    """
     if teacher.endswith(SUFFIX):
         return hash_file(Path(teacher))
     scales = {name: scale.content() for name, scale in predictor.calibration.items()}
@@ -43,7 +45,9 @@ def hash_teacher(teacher: str, predictor: Predictor) -> str:
 
 
 def with_confidence(predictor: Predictor, teacher: str, tasks: Sequence[str], least: float) -> Predictor:
-    """The predictor with confidences of `tasks`, of which pixels of less than `least` (0 to 1) are left out."""
+    """The predictor with confidences; `ValueError` where `least` is not in 0 to 1, or one of `tasks` has no
+    confidence.
+    """
     if not 0 <= least <= 1:
         raise ValueError(f"min_confidence is {least}; confidence is between 0 and 1.")
     confident = Confident(predictor)
@@ -77,7 +81,7 @@ def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
         )
     numbered = all(name.isdecimal() for name in (*theirs.classes, *ours.classes))
     if numbered and not asked.class_map and len(theirs.classes) != len(ours.classes):
-        lost = list(theirs.classes)  # numbers are names of nothing where their count differs
+        lost = list(theirs.classes)  # numbered classes do not correspond where their count differs
     if lost:
         raise DataError(
             f"{len(lost)} of {len(theirs.classes)} classes of {ours.name} of {asked.teacher} are none of the folder "

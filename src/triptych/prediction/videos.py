@@ -35,9 +35,9 @@ from triptych.terminal import say
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 PRODUCTS = ("pictures", "panels")
 _LIMITS = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
-"""Others, such as playlists, name further files or addresses that would be opened too."""
+"""Allowed formats and protocols: others, such as playlists, would open further files or addresses."""
 CODECS = ("libx264", "libopenh264", "mpeg4")
-"""What maps are written with: the first that is there."""
+"""Codecs of the written videos, in order of preference."""
 _FIRST = 8
 """Frames whose values give the range of colors."""
 
@@ -106,7 +106,7 @@ def check_videos(
 ) -> dict[Path, dict[str, Path]]:
     """The files that each video will become, by what they show: a task, or all of them under `""`.
 
-    Raises what `predict_videos` would for videos that are not there or none, and for outputs that exist.
+    Raises what `predict_videos` would for files that are missing or no videos, and for outputs that exist.
     """
     _import_av()
     chosen = tuple(name for name in products if name in PRODUCTS)
@@ -199,7 +199,7 @@ def write_videos(
 
 
 def _told(frames: Iterator[Frame], path: Path, log: Callable[[str], None]) -> Iterator[Frame]:
-    """The same frames; a line every minute says how many they were."""
+    """Pass frames on, and log their number every minute."""
     said = time.perf_counter()
     for count, frame in enumerate(frames):
         if time.perf_counter() - said > SECONDS_PER_LINE:
@@ -226,14 +226,14 @@ def _predict_frames(
 
 
 def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[Frame]:
-    """The frames of a video, upright; `leave_out(number, reason)` decides what becomes of one that cannot be decoded.
+    """The frames of a video, upright; `leave_out(number, reason)` is called for each that cannot be decoded.
 
     Raises `ValueError` for a file that holds no video.
     """
     av = _import_av()
     with _open(path) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "SLICE"  # threads of one frame each would tell of damage only later
+        stream.thread_type = "SLICE"  # threads of one frame each would report damage late
         stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not a smear
         count, size = 0, None
         for packet in _packets(container, stream, leave_out):
@@ -274,7 +274,7 @@ def _packets(container: Any, stream: Any, leave_out: Callable[[int, str], None])
 
 
 def _number(pts: int | None, stream: Any, count: int) -> int:
-    """Which frame is shown at a time: packets come in the order of decoding, which is another one."""
+    """Number of the frame shown at a time stamp: packets come in the order of decoding, which differs."""
     if pts is None or not stream.average_rate or stream.time_base is None:
         return count
     return round((pts - (stream.start_time or 0)) * stream.time_base * stream.average_rate)

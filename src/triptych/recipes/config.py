@@ -16,7 +16,7 @@ Value = bool | int | float | str | tuple[Any, ...] | dict[str, Any] | None
 Options = dict[str, Value]
 """Keyword arguments of a named component, checked by the component itself; NAME=VALUE on the command line."""
 TARGET = "target-"
-"""What the name of a split of the target domain begins with."""
+"""Prefix of the names of splits of the target domain."""
 
 
 class OptionalPart:
@@ -32,7 +32,7 @@ class OptionalPart:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is read, and how it is cropped and augmented."""
+    """Data to train and score on, with cropping and augmentation."""
 
     dataset: str = "rooms"
     """Name of the dataset (`triptych list datasets`)."""
@@ -51,8 +51,8 @@ class DataConfig:
     train_images: int = 0
     """Train on that many images, spread evenly over the training split; 0: all."""
     label_setting: Literal["all", "one", "random"] = "all"
-    """Labels of the training split that are read: `all`, `one` per image, or `random` ones, at least one; which, a hash
-    of the image's key says.
+    """Labels of the training split that are read: `all`, `one` per image, or `random` ones, at least one, chosen by a
+    hash of the image's key.
     """
     size: tuple[int, int] = (96, 128)
     """Training size (height, width): crops are this large. 0 0 in a network that was converted: not known."""
@@ -63,7 +63,7 @@ class DataConfig:
     num_workers: int = 0
     """Processes that read images; 0 reads them in the training process."""
     on_bad_sample: Literal["raise", "skip"] = "raise"
-    """What a damaged file does in the middle of an epoch; skipped samples are named in the log."""
+    """Whether a damaged file raises an error or is skipped and named in the log."""
     options: Options = field(default_factory=dict)
     """Keyword arguments of the dataset."""
     task_options: dict[str, Options] = field(default_factory=dict)
@@ -103,18 +103,18 @@ class ModelConfig:
     tuning_options: Options = field(default_factory=dict)
     """Keyword arguments of the low-rank updates, such as their rank."""
     cross_view: str = "none"
-    """What matches the image with other views of its scene beside the backbone: `cvm`, or `none`."""
+    """Module beside the backbone that matches the image with other views of its scene: `cvm`, or `none`."""
     cross_view_options: Options = field(default_factory=dict)
-    """Keyword arguments of what matches views."""
+    """Keyword arguments of that module."""
 
     @property
     def matches_views(self) -> bool:
-        """Whether something stands beside the backbone."""
+        """Whether a module beside the backbone matches views."""
         return self.cross_view != "none"
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of what it is made of."""
+        """Names of its components."""
         return (self.backbone, *([self.cross_view] if self.matches_views else []), self.decoder)
 
 
@@ -124,7 +124,7 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: float = 1e-3
-    """Learning rate of what no factor below is for."""
+    """Learning rate of parameters without a factor below."""
     weight_decay: float = 1e-4
     decay_norms: bool = True
     """Weight decay of biases, norms, position embeddings and tokens too; most schedules of transformers leave these
@@ -143,8 +143,8 @@ class OptimizerConfig:
     `lr` (100 as published).
     """
     regularizer_lr_factor: float = 1.0
-    """Learning rate of the regularizer relative to `lr`: it is trained from scratch, which a fine-tuning rate is low
-    for.
+    """Learning rate of the regularizer relative to `lr`: it is trained from scratch, for which a fine-tuning rate is
+    low.
     """
     pose_lr_factor: float = 1.0
     """Learning rate of the pose network of self-supervision from video relative to `lr`."""
@@ -160,7 +160,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long, and how the learning rate falls."""
+    """Number of steps, and schedule of the learning rate."""
 
     steps: int = 1000
     """Optimizer steps."""
@@ -171,9 +171,9 @@ class ScheduleConfig:
     """Steps at which `step` multiplies the rate by `gamma`."""
     gamma: float = 0.1
     warmup_steps: int = 0
-    """Steps in which the rate rises to its own, linearly."""
+    """Steps of linear warm-up to the base rate."""
     warmup_factor: float = 0.1
-    """Where it begins, relative to its own."""
+    """Rate at the start of warm-up, relative to the base rate."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class RegularizerConfig(OptionalPart):
 
 @dataclass(frozen=True)
 class WeightingConfig:
-    """How task losses are combined."""
+    """Weighting of the task losses."""
 
     name: str = "fixed"
     """One of `triptych list weightings`."""
@@ -223,7 +223,7 @@ class AdaptationConfig(OptionalPart):
     size: tuple[int, int] = (0, 0)
     """Size of the target's training images; (0, 0): the source's."""
     optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=1e-4, weight_decay=0.0, betas=(0.9, 0.99))
-    """For what the method trains beside the network, discriminators, at one learning rate."""
+    """Optimizer of the method's own parameters (discriminators), at one learning rate."""
     schedule: ScheduleConfig = ScheduleConfig(steps=0)
     """Learning rate of that optimizer; `steps` 0: as many as the run has."""
 
@@ -243,8 +243,8 @@ class VideoConfig(OptionalPart):
 
     @property
     def unscaled(self) -> str:
-        """The task that is right up to one factor alone: one camera sees no scale, unless labels or known poses tell
-        it. Empty where there is none.
+        """The task that is right only up to one factor: a single camera gives no scale without labels or known poses.
+        Empty where there is none.
 
         >>> VideoConfig("monodepth2").unscaled, VideoConfig("monodepth2", options={"poses": "known"}).unscaled
         ('depth', '')
@@ -254,7 +254,7 @@ class VideoConfig(OptionalPart):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the loop runs."""
+    """Settings of the training loop."""
 
     precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     """`auto`: bf16 where the processor or the GPU computes with it; a run folder says what was chosen. Losses, metrics
@@ -312,7 +312,7 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
     plugins: dict[str, str] = field(default_factory=dict)
-    """Modules with parts of one's own that have to be loaded, and their versions; training writes them down."""
+    """Plug-in modules that have to be loaded, and their versions; training records them."""
 
     @property
     def training_sizes(self) -> list[tuple[int, int]]:
@@ -363,11 +363,11 @@ def split_domain(recipe: Recipe, split: str) -> tuple[Recipe, str]:
 
 
 def with_root(recipe: Recipe, root: str, split: str = "") -> Recipe:
-    """The recipe whose data of a split's domain lie in the folder `root`, as where a run was received; empty: where
-    they lay when it was trained.
+    """The recipe whose data of a split's domain lie in the folder `root`, such as on another machine; empty: where they
+    were when it was trained.
 
     Where the recipe names a description and the folder of its files, `root` is that folder, or another description,
-    which says itself where its files lie.
+    which gives the folder of its files itself.
 
     >>> with_root(Recipe(), "data/mine").data.root
     'data/mine'
@@ -386,7 +386,7 @@ def with_root(recipe: Recipe, root: str, split: str = "") -> Recipe:
 
 
 def _move(place: str, options: Options, root: str) -> tuple[str, Options]:
-    """What a dataset is opened by, once its files lie in `root`."""
+    """Root and options that open a dataset whose files are in `root`."""
     if "root" in options and not root.endswith(".toml"):
         return place, options | {"root": root}
     return root, {name: value for name, value in options.items() if name != "root"}

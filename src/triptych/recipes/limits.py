@@ -43,18 +43,18 @@ OF_NETWORK = (
     "pose_lr_factor",
     "lr_factors",
 )
-"""What differs between parts of the network and its companions: an adapter's own parameters are one group."""
+"""Options that differ between parts of the network: an adapter's own parameters are one group and take none of them."""
 
 
 def check_numbers(recipe: Recipe) -> None:
-    """Raise `ValueError` for the first number that is too small, a factor or weight that is none, or a number that
-    nothing reads.
+    """Raise `ValueError` for the first number that is too small, a factor or weight that is negative or not finite, or
+    a number that has no effect.
 
     >>> check_numbers(Recipe())
     """
     flat = flatten(recipe)
     for name, least in LEAST.items():
-        if not flat[name] >= least:  # not a number is no number either
+        if not flat[name] >= least:  # NaN fails too
             raise ValueError(f"{name} is {flat[name]}; give at least {least:g}.")
     for name, value in flat.items():
         if FACTOR.fullmatch(name) and not 0 <= value < float("inf"):

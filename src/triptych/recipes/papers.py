@@ -1,4 +1,5 @@
-"""What the published recipes of one line of work share: optimizer, schedule, sizes, pipelines (docs/protocols.md).
+"""Settings that the published recipes of one line of work share: optimizer, schedule, sizes, pipelines
+(docs/protocols.md).
 
 The three lines are not comparable with each other: images, losses and scores differ. Where the originals decay the
 learning rate once per epoch, ours decays at every step.
@@ -120,7 +121,7 @@ FOUNDATIONS: dict[str, tuple[str, str]] = {
     for family, title in (("dinov2", "DINOv2"), ("dinov3", "DINOv3"))
     for size in ("small", "base", "large")
 }
-"""Trunks pretrained without labels, by what they are called in names of recipes: backbone, and its name in words."""
+"""Trunks pretrained without labels, by their short name in recipes: backbone, and its full name."""
 
 
 def foundations(prefix: str, place: str, data: DataConfig) -> dict[str, Recipe]:

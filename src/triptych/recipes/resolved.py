@@ -23,7 +23,7 @@ from triptych.recipes.option_words import flatten
 
 FILE = "resolved.json"
 STARTS = "environment.json"
-"""What each start of a run depended on besides its recipe: data, packages, machine."""
+"""File with the data, packages and machine of each start of a run."""
 
 
 class Resolved(NamedTuple):
@@ -56,7 +56,7 @@ def write_resolved(folder: Path, options: Mapping[str, Options]) -> None:
 
 
 def read_resolved(folder: Path) -> Resolved | None:
-    """What `write_resolved` wrote into a folder, `None` where it did not; `ValueError` names a damaged file."""
+    """Read what `write_resolved` wrote into a folder; `None` without the file; `ValueError` names a damaged one."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -94,7 +94,7 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
 
 def data_fingerprints(folder: Path) -> dict[str, Any]:
     """Fingerprints of the data of all starts of a run, by dotted name, and how it was adapted when it was finished
-    (`adapted.adapter`), which is not in its recipe; none where nothing tells of them.
+    (`adapted.adapter`), which is not in its recipe; empty where they are not recorded.
     """
     path = folder / STARTS
     starts = read_starts(path) if path.is_file() else []
@@ -102,7 +102,7 @@ def data_fingerprints(folder: Path) -> dict[str, Any]:
 
 
 def _adapted(start: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What an adaptation depended on beside the network, which is another one for every seed."""
+    """Settings of an adaptation, without the network, which differs between seeds."""
     facts = {k: v for k, v in start.get("adapted", {}).items() if k not in ("from", "weights_sha256")}
     return {"adapted": facts} if facts else {}
 

@@ -32,7 +32,7 @@ from triptych.tasks import Task
 from triptych.types import Output, Sample
 
 RANDOM = "random"
-"""Weights of a teacher that knows nothing: for tests, and as a control."""
+"""Random weights of a teacher: for tests, and as a control."""
 
 
 class FeatureDistillation(Regularizer):
