@@ -2,8 +2,8 @@
 practical domain adaptation", 2016, arXiv 1603.04779; "Adaptive batch normalization", Pattern Recognition 2018).
 
 Paper and this file. As in the paper mean and variance are those of all responses of a layer, merged pass by pass. While
-they are collected a layer normalizes by the statistics of the pass, as in training. Of the batch sizes the paper says
-nothing that would carry over; here 200 images go through in 25 passes of 8.
+they are collected a layer normalizes by the statistics of the pass, as in training. The paper states no batch sizes
+that would carry over; here 200 images go through in 25 passes of 8.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ class AdaBN(Adapter):
     """Training sees the labelled images alone. Weights that are about to be scored or deployed, averaged ones too, get
     the batch norm statistics of `images` training images of the target, `batch_size` in a pass.
 
-    Parameters stay as they are, bit for bit, and training goes on with statistics of its own.
+    Parameters stay as they are, bit for bit, and training continues with statistics of its own.
     """
 
     has_losses = False
@@ -136,7 +136,9 @@ class _Moments:
 
 @contextmanager
 def _normalizing_by_the_pass(model: nn.Module, moments: Mapping[_BatchNorm, _Moments]) -> Iterator[None]:
-    """Batch norms use the statistics of what passes, and keep none; every other module is in evaluation mode."""
+    """Context in which batch norms use the statistics of each pass and keep none; all other modules are in evaluation
+    mode.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     hooks = [layer.register_forward_pre_hook(found.add) for layer, found in moments.items()]

@@ -17,7 +17,7 @@ from triptych.types import Output, Sample
 class Adapter(nn.Module):
     """Losses that use unlabelled target images; never part of the model.
 
-    Built as `MyAdapter(model, size=..., weights=..., seed=..., **options)`: the model is looked at, and copied where a
+    Built as `MyAdapter(model, size=..., weights=..., seed=..., **options)`: the model is inspected, and copied where a
     teacher is needed, but not kept; `size` is the (height, width) of the source's training images, `weights` are the
     tasks' weights.
 
@@ -27,11 +27,11 @@ class Adapter(nn.Module):
     in every process: what is drawn per image is drawn for the images of all processes (`processes.own_rows`), so that
     two processes equal one with twice the batch.
 
-    What learns by losses of its own (discriminators) is listed by `own_parameters`, which do not ask for gradients
-    except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
-    backward pass of the model, and steps the adapter's own optimizer after the model's. `after_step(model)` follows
-    (averages of weights), `start(model)` precedes the first step, when the model has its first weights. `step` counts
-    optimizer steps; the training takes `steps` of them, 0 where that is not known.
+    Parameters with losses of their own (discriminators) are listed by `own_parameters`, and require gradients only in
+    `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each backward pass of
+    the model, and steps the adapter's own optimizer after the model's. `after_step(model)` follows (averages of
+    weights), `start(model)` precedes the first step, when the model has its first weights. `step` counts optimizer
+    steps; the training takes `steps` of them, 0 where that is not known.
 
     `finish(model, read)` sees the weights that are about to be scored or deployed.
     """
@@ -43,7 +43,7 @@ class Adapter(nn.Module):
     mixes: bool = False
     """Whether it pastes parts of source images into target images, which then have to be of one size."""
     mixed_by: str = ""
-    """The task whose labels say which parts; without these nothing is pasted."""
+    """The task whose labels choose the parts; without labels nothing is pasted."""
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of the source's pseudo-labels by task and key of the image; all other images count 1."""
 
@@ -61,7 +61,7 @@ class Adapter(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def own_parameters(self) -> list[nn.Parameter]:
-        """What the adapter's own optimizer trains; nothing unless an adapter says otherwise."""
+        """Parameters of the adapter's own optimizer; none unless an adapter has some."""
         return []
 
     def own_losses(self) -> dict[str, Tensor]:
@@ -94,8 +94,8 @@ def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, T
 
 
 def image_pixels(target: Sample) -> Bool[Tensor, "batch 1 height width"]:
-    """Mask of the pixels of a batch that show its images: not what a transform padded, which is nothing to learn from.
-    All of them, where the batch has no `extras["inside"]` (`augmentation.steps.mark_inside`).
+    """Mask of the pixels of a batch that show its images: without those that a transform padded. All of them, where the
+    batch has no `extras["inside"]` (`augmentation.steps.mark_inside`).
     """
     inside = target.extras.get(INSIDE)
     return torch.ones_like(target.image[:, :1], dtype=torch.bool) if inside is None else inside[:, None] > 0

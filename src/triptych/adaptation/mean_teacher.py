@@ -3,8 +3,8 @@ arXiv 1703.01780).
 
 The teacher is the exponential moving average of the model. Its predictions on target images are labels for the model,
 which sees the images with other colours (and, in the files that build on this one, with parts of source images pasted
-in). Of classes, a label counts as much as the share of pixels on which the teacher is sure. What a transform padded is
-no part of an image, and gets no label.
+in). Of classes, a label counts as much as the share of pixels on which the teacher is sure. Pixels that a transform
+padded get no label.
 
 Paper and this file. The paper compares class probabilities of whole images and perturbs both networks; here the
 teacher labels each pixel, as in its successors for segmentation, and is not perturbed. As in all of these it labels
@@ -58,8 +58,8 @@ class MeanTeacher(Adapter):
     After step n (from 1) the teacher moves towards the model by 1 - min(`decay`, (1 + n) / (10 + n)). A label of class
     counts by the share of the batch's pixels where the teacher's probability is at least `threshold`; all labels count
     by exp(-5 (1 - x)^2) while the share x, from 0 to 1, of the ramp-up passes. It lasts for the share `ramp_up` of the
-    training, where the number of its `steps` is known. `jitter` changes the colours of what the model sees, and blurs
-    half of it. From optimizer step `start_step` on. Only final predictions are trained.
+    training, where the number of its `steps` is known. `jitter` changes the colours of the images that the model sees,
+    and blurs half of them. From optimizer step `start_step` on. Only final predictions are trained.
     """
 
     def __init__(
@@ -147,13 +147,13 @@ class MeanTeacher(Adapter):
         }
 
     def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask | None:
-        """Which pixels come from the source images, labels included; none here."""
+        """Mask of the pixels that come from the source images with their labels; `None` here."""
         return None
 
     @torch.no_grad()
     def label(self, target: Sample) -> dict[str, PseudoLabel]:
-        """The teacher's predictions of a batch as labels, by task; those that are not to be believed weigh nothing.
-        What is padded has no label, and is not among the pixels of which the teacher may be sure.
+        """The teacher's predictions of a batch as labels, by task; those that are not trusted have weight 0. Padded
+        pixels have no label, and do not count in the share of sure pixels.
         """
         predictions, inside = self.teacher(target.image).predictions, image_pixels(target)
         return {name: self._label(name, predictions[name], inside) for name in self.tasks}
@@ -169,7 +169,7 @@ class MeanTeacher(Adapter):
         return PseudoLabel(keep_labels(target, inside), trust)
 
     def trust(self) -> float:
-        """What all labels count at this step, from exp(-5) to 1 (the ramp-up of Tarvainen and Valpola 2017)."""
+        """Weight of all labels at this step, from exp(-5) to 1 (the ramp-up of Tarvainen and Valpola 2017)."""
         length = self.ramp_up * self.steps
         left = max(1 - (self.step - self.start_step) / length, 0) if length else 0
         return math.exp(-5 * left**2)
@@ -244,8 +244,8 @@ def blur(image: Float[Tensor, "3 height width"], sigma: float) -> Float[Tensor, 
 class DACS(MeanTeacher):
     """Paste the pixels of half of the classes (rounded up) that an image's `task` labels show.
 
-    `task` is the task whose labels say what belongs together; by default the one with the most classes. Options of
-    `MeanTeacher` go on.
+    `task` is the task whose classes are pasted; by default the one with the most classes. Further options are those of
+    `MeanTeacher`.
     """
 
     mixes = True
@@ -290,8 +290,8 @@ def choose_classes(
 class DepthMix(MeanTeacher):
     """Paste source pixels whose depth is below the teacher's depth of the target pixel plus `slack` metres.
 
-    Occlusions stay possible: a nearer thing hides a farther one. Pixels without a depth label are not pasted. Options
-    of `MeanTeacher` go on.
+    Occlusions stay possible: a nearer thing hides a farther one. Pixels without a depth label are not pasted. Further
+    options are those of `MeanTeacher`.
     """
 
     mixes = True

@@ -59,7 +59,7 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
     "swin_transformer": partial(Swin, **_SWIN),
     "swin_transformer_v2": partial(Swin, stage_norms=True, strict_img_size=False),
 }
-"""Which class takes a model of timm that `BACKBONES` does not name, by timm's module."""
+"""Classes for models of timm that `BACKBONES` does not name, by timm's module."""
 
 
 def find_backbone(name: str) -> Callable[..., Backbone]:

@@ -42,11 +42,11 @@ class Backbone(nn.Module):
     class_token: bool = False
     """Append the class token's features to those of every patch: twice the channels."""
     one_size: str = ""
-    """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
+    """Reason why an exported program of this network works at one image size only; empty where sizes can be free."""
     free_from: int = 1
     """Least side of the images that a file of free sizes takes."""
     load_report: Any = None
-    """What `load_weights` found, where weights were loaded."""
+    """Report of `load_weights`, where weights were loaded."""
 
     def __init__(
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, timm_name: str = ""
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         """Subtract the mean and divide by the standard deviation: ImageNet's, unless the options `mean` and `std` say
         otherwise. Weights that were trained with others (`pretrained_statistics`) need them.
 
-        Raises `ValueError` for what is no batch of RGB images, and for one image in training that is too small for
+        Raises `ValueError` for anything but a batch of RGB images, and for one image in training that is too small for
         batch norm.
         """
         self._check(image)
@@ -107,18 +107,18 @@ class Backbone(nn.Module):
 
     @property
     def own_body(self) -> nn.Module:
-        """What weights, low-rank updates and layer-wise learning rates are about: `body`, or the backbone itself where
-        it keeps none.
+        """Module that weights, low-rank updates and layer-wise learning rates refer to: `body`, or the backbone itself
+        where it has none.
         """
         return getattr(self, "body", self)
 
     @property
     def body_prefix(self) -> str:
-        """What stands before names of the own body's tensors in the backbone's state."""
+        """Prefix of the names of the own body's tensors in the backbone's state."""
         return "" if self.own_body is self else "body."
 
     def layers(self) -> list[nn.Module]:
-        """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""
+        """The modules that hold parameters, from the image to the last map, as layer-wise learning rates count them."""
         own = [child for child in self.children() if child is not self.own_body and _has_parameters(child)]
         return [*_blocks(self.own_body, 0), *(() if self.own_body is self else own)]
 
@@ -155,7 +155,7 @@ def find_backbones(module: nn.Module) -> dict[str, Backbone]:
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Recomputing must not update running statistics a second time with the same batch."""
+    """Context without updates of running statistics: recomputing must not count a batch a second time."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.num_batches_tracked is not None]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

@@ -37,8 +37,8 @@ def predict_maps(model: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
 def cover_image(
     maps: Float[Tensor, "batch channels rows columns"], size: tuple[int, int], multiple: int
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """A map of as many cells that covers an image of `size` and no more, of one that covers sides rounded up to a
-    `multiple`: bilinear, and the map itself where nothing was rounded.
+    """Resample a map that covers sides rounded up to a `multiple` to one of as many cells that covers an image of
+    `size` alone: bilinear, and the map itself where nothing was rounded.
 
     >>> cover_image(torch.tensor([[[[2.0, 6.0, 10.0]]]]), (4, 8), 4).tolist()  # centres of 4 pixels each
     [[[[2.0, 6.0, 10.0]]]]
@@ -54,7 +54,9 @@ def cover_image(
 
 
 def _between_cells(count: int, share: float, like: Tensor) -> Tensor:
-    """Weights of `count` cells at the centres of as many that cover a `share` of them, a row for each."""
+    """Interpolation weights of `count` cells at the centres of as many cells that cover a `share` of them, one row
+    each.
+    """
     cells = torch.arange(count, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
     places = ((cells + 0.5) * share - 0.5).clamp(min=0)
     return (1 - (places[:, None] - cells).abs()).clamp(min=0)

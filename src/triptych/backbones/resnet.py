@@ -1,4 +1,4 @@
-"""ResNet (He et al., CVPR 2016), also dilated to output stride 8 or 16, with its stem and blocks in reach."""
+"""ResNet (He et al., CVPR 2016), also dilated to output stride 8 or 16, with access to its stem and blocks."""
 
 from collections.abc import Sequence
 
@@ -80,7 +80,7 @@ class ResNet(Backbone):
 
 
 def require_resnet(architecture: str, backbone: Backbone) -> ResNet:
-    """The backbone, if it has a stem and stages in reach."""
+    """Return the backbone if it is a `ResNet`, whose stem and stages are accessible; raise `ValueError` for others."""
     if not isinstance(backbone, ResNet):
         raise ValueError(
             f"{architecture} shares inside the stages of a ResNet, backbone is a {type(backbone).__name__}; choose "

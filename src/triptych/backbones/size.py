@@ -1,4 +1,4 @@
-"""Networks that grow far beyond what they shall hold are refused while they are built."""
+"""Refuse networks that grow far beyond their stored size, while they are built."""
 
 import threading
 from collections.abc import Iterator

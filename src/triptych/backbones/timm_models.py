@@ -1,4 +1,4 @@
-"""Models of timm: building them, and what timm knows of their families and weights."""
+"""Models of timm: build them, and look up their families, licences and statistics."""
 
 import difflib
 import importlib

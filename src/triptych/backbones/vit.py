@@ -118,8 +118,8 @@ class ViT(Backbone):
         """Interpolate position embeddings of another grid to this one's: that of the `image_size` among the `options`
         that they were trained with, else a square one.
 
-        Those of a grid that cannot be told stay as they are. Raises `ValueError` where they fit this grid and a square
-        one, and nothing says which they have.
+        Those of an unknown grid stay as they are. Raises `ValueError` where they fit this grid and a square one, and it
+        is not known which they have.
         """
         loaded, ours = state.get("pos_embed"), self.body.pos_embed
         if loaded is None or ours is None or loaded.ndim != 3:

@@ -26,7 +26,7 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading found: names of the backbone's tensors, and of the source's that nothing used."""
+    """Report of loading: names of the backbone's tensors, and of the source's unused ones."""
 
     source: str
     matched: tuple[str, ...]
@@ -39,7 +39,7 @@ class LoadReport:
     trained_with: Statistics | None = None
     """Mean and standard deviation by which the source's network normalized images; `None` where they are not known."""
     normalized_with: Statistics | None = None
-    """Those of the backbone."""
+    """Mean and standard deviation of the backbone."""
 
     @property
     def summary(self) -> str:
@@ -80,10 +80,9 @@ def load_weights(backbone: Backbone, weights: str, *, without_updates: bool = Fa
     Files are `.safetensors`, or `.pth` and the like, read without running code from them. Prefixes such as `module.` or
     `backbone.` are found; key styles of other code bases that timm knows are translated, which is tried wherever a
     tensor is missing or of another shape: the reading that leaves fewest of them is loaded, and no other. Of networks
-    of this library the norms beside the body are taken too.
-    Raises `FileNotFoundError`, or `ValueError` where less than 90 % of the parameters match, saying what the keys look
-    like, and where the weights are those of a network with low-rank updates, of which the trunk is another one: with
-    `without_updates` the one that they stand on is taken.
+    of this library the norms beside the body are taken too. Raises `FileNotFoundError`, or `ValueError` where less than
+    90 % of the parameters match, with examples of the keys, and where the weights are those of a network with low-rank
+    updates, without which its trunk is that of before training: with `without_updates` that trunk is loaded.
     """
     state, options = _read_source(backbone, weights)
     if any(map(is_update, state)) and not without_updates:
@@ -149,7 +148,7 @@ def match_weights(
 
 
 def _beside_body(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
-    """What a backbone has beside its body, norms of its maps, by the names that a network of this library gives it."""
+    """Tensors of a backbone outside its body (norms of its maps), with their names in a network of this library."""
     outer = prefix.removesuffix("body.")
     return {
         key: outer + key
@@ -203,11 +202,11 @@ def _most_tensors(content: Any) -> dict[str, Tensor]:
 CHOSEN = ("dinov2_small", "resnet18")
 """Backbones that `auto` tries, in this order, for pretrained weights on this machine or on the hub."""
 OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""Errors of a disk that takes no weights: told as they are, and no reason for `auto` to choose another backbone."""
+"""Errors of a disk that takes no weights: raised unchanged, and no reason for `auto` to choose another backbone."""
 
 
 def choose_backbone() -> tuple[str, str, str]:
-    """A backbone for data of one's own by what can be loaded: its name, its `weights`, and why, in a sentence."""
+    """Choose the first backbone whose weights can be loaded: its name, its `weights`, and the reason, in a sentence."""
     from triptych.backbones import create_backbone
 
     with unreachable_hub_is_offline():  # asked once for all of them

@@ -1,4 +1,4 @@
-"""Published checkpoints become our models.
+"""Convert published checkpoints to our models.
 
 >>> model = from_published("survey", read_state_dict("best_model.pth.tar"), tasks=nyuv2_tasks())  # doctest: +SKIP
 """
@@ -65,7 +65,7 @@ def convert_checkpoint(
 
 
 def find_network(family: str, state_dict: Mapping[str, Any]) -> Network:
-    """Which network of a code base the tensor names are of; `ValueError` where of none, saying what they look like."""
+    """Find the network of a code base that has such tensor names; `ValueError` with examples of them where none has."""
     found = named_choice("family", family, FAMILIES)
     keys = [key.removeprefix("module.") for key in state_dict]
     for network in found.networks:
@@ -87,7 +87,7 @@ def find_network(family: str, state_dict: Mapping[str, Any]) -> Network:
 
 
 def _advise(keys: list[str]) -> str:
-    """Where a checkpoint that is no published network belongs."""
+    """Advice for a checkpoint that is of no published network."""
     if any(key.startswith("backbone.body.") for key in keys):
         return ", as this library names them: evaluate or predict from its run folder, there is nothing to convert"
     names = {*TASKS, *(name for family in FAMILIES.values() for name in family.task_names.values())}

@@ -11,7 +11,7 @@ from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_gen
 from triptych.recipes.config import ModelConfig
 
 LOSS_BUFFERS: tuple[Rename, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
-"""What Lightning stores beside the network."""
+"""Tensors that Lightning stores beside the network."""
 LOGITS = r"head\.final_logits\.(\w+)\.weight"
 
 
@@ -51,7 +51,7 @@ def convert_atrc(
 ) -> Conversion:
     """ATRC with HRNet.
 
-    A checkpoint does not tell contexts from one another: `genotype` says them, as the decoder takes it (our task
+    A checkpoint does not tell contexts from one another: `genotype` gives them, as the decoder takes it (our task
     names); the default is the released one of the trunk and the tasks, which the report names as assumed. `order` are
     our names of all tasks in the order of training, in which contexts were joined: by default that of the published
     configurations.
@@ -83,7 +83,7 @@ def convert_atrc(
 
 
 def _assume_genotype(checkpoint: Checkpoint, chosen: str | Genotype, trunk: str) -> Assumption:
-    """Every genotype that takes the same pairs has the same tensors."""
+    """Assume a genotype: every one that takes the same pairs has the same tensors."""
     readings = [
         name
         for name, genotype in GENOTYPES.items()

@@ -48,7 +48,7 @@ def unused(pattern: str, reason: str) -> Rename:
 
 
 def network_recipe(config: ModelConfig, **data: Any) -> Recipe:
-    """The recipe of a converted network, which was trained elsewhere: at which size, position embeddings alone tell."""
+    """The recipe of a converted network, which was trained elsewhere: only position embeddings show its image size."""
     size: Any = config.backbone_options.get("image_size", (0, 0))
     return Recipe(data=DataConfig(size=size, train_split="", **data), model=config)
 
@@ -66,7 +66,7 @@ class Checkpoint:
         return [(name, self.names[name]) for name in self.tasks]
 
     def find(self, pattern: str) -> list[str]:
-        """What the pattern's first group matches among the tensor names, in order of appearance.
+        """Matches of the pattern's first group among the tensor names, in order of appearance.
 
         >>> state = {"blocks.0.w": Tensor([1.0]), "blocks.1.w": Tensor([2.0])}
         >>> Checkpoint(state, {}, {}).find(r"blocks\\.(\\d+)\\..+")
@@ -150,8 +150,8 @@ def describe_reading(value: Any) -> str:
 class Conversion:
     """Our model, and the renames that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split).
 
-    `config` is what `Checkpoint.create` made the model from: a run folder rebuilds it from that. Only a conversion of
-    something less than a network has none. `assumed` is what the tensors did not tell.
+    `config` is what `Checkpoint.create` made the model from: a run folder rebuilds it from that. Only the conversion of
+    a part of a network has none. `assumed` are the settings that the tensors do not hold.
     """
 
     model: MultiTaskModel
@@ -212,7 +212,7 @@ class CodeBase:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every published tensor: `used` under our name, or `unused` for a reason."""
+    """Report on every published tensor: `used` under our name, or `unused` for a reason."""
 
     family: str
     network: str

@@ -34,7 +34,7 @@ MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 def network(
     checkpoint: Checkpoint, decoder: str, *, mean: Sequence[float], std: Sequence[float], include_stem: bool
 ) -> ModelConfig:
-    """A decoder on its encoder: a ResNet with a dilated layer4, output stride 16."""
+    """A decoder on DenseMTL's encoder: a ResNet with a dilated layer4, output stride 16."""
     options = {"output_stride": 16, "include_stem": include_stem, "mean": tuple(mean), "std": tuple(std)}
     trunk = trunk_name(checkpoint.state, "backbone.encoder.")
     return ModelConfig(backbone=trunk, backbone_options=options, decoder=decoder)
@@ -106,7 +106,7 @@ def exchange_renames(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequ
 
 
 def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Conversion:
-    """Its version of PAD-Net."""
+    """DenseMTL's version of PAD-Net."""
     checkpoint.require_tasks(r"first_block\.conv_out\.(\w+)\..+")
     config = network(checkpoint, "pad-net-densemtl", mean=mean, std=std, include_stem=False)
     renames = [*trunk_renames("backbone.encoder"), ALIASES, *_distillation(checkpoint, "decoder.distillation")]

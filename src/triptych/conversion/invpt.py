@@ -116,7 +116,7 @@ def _image_size(
 
 
 def _shared_renames(reorder: Callable[[Tensor], Tensor]) -> list[Rename]:
-    """What all tasks share, and what no output depends on."""
+    """Renames of tensors that all tasks share, and of those that no output depends on."""
     dead = ((f"{DECODER}.scale_embed.2", "skip of the first stage"), (f"{INVPT}.norm_mt", "last norm"))
     dead += ((f"{INVPT}.redu_chan.0", "projection of the first stage"),)
     dead += ((f"{INVPT}.invpt_stages.0.blocks.0.attn.fuse_attn", "messages to the first stage"),)
@@ -135,7 +135,7 @@ def _shared_renames(reorder: Callable[[Tensor], Tensor]) -> list[Rename]:
 
 
 def _task_renames(name: str, published: str) -> list[Rename]:
-    """What the published code keeps by the names of tasks."""
+    """Renames of tensors that the published code keeps by the names of tasks."""
     renames = []
     for i in (0, 1):
         old, new = f"{DECODER}.preliminary_decoder.{published}.{i}", f"decoder.preliminary.{name}.{i}"
@@ -153,7 +153,7 @@ def _task_renames(name: str, published: str) -> list[Rename]:
 
 
 def _numbered_renames(name: str, theirs: int, ours: int) -> list[Rename]:
-    """What the published code keeps by the numbers of tasks."""
+    """Renames of tensors that the published code keeps by the numbers of tasks."""
     renames = []
     for i in range(STAGES):
         stage, new = re.escape(f"{INVPT}.invpt_stages.{i}."), f"decoder.stages.{i}"

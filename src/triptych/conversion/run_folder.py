@@ -1,4 +1,4 @@
-"""A published checkpoint file becomes a run folder."""
+"""Convert a published checkpoint file to a run folder."""
 
 import math
 import zipfile
@@ -98,8 +98,8 @@ def read_reference(path: Path, names: Mapping[str, str]) -> Reference:
 def settle(convert: Convert, options: Mapping[str, Any], assumed: Sequence[Assumption], reference: Reference) -> dict:
     """Options with the readings under which the network gives the reference's outputs.
 
-    What all outputs depend on is tried together; what one task's output depends on, after that and by itself.
-    Raises `ValueError` with the differences where no reading that can be listed agrees.
+    Settings that all outputs depend on are tried together, then those of single tasks one by one. Raises `ValueError`
+    with the differences where no reading that can be listed agrees.
     """
     open_questions = [assumption for assumption in assumed if assumption.ambiguous]
     shared = [assumption for assumption in open_questions if not assumption.tasks]
@@ -186,8 +186,8 @@ def convert_file(
 
     Raises `ValueError` where several settings fit the shapes and none is given: a wrong one would give wrong numbers
     without a sign. `reference` is a `.npz` with an image and outputs of the published network (`read_reference`): the
-    settings are then tried against it, and the result must agree with it. Where components of normals point
-    (`normals_axes`, as for `from_published`) no output tells: it must be said, and they are turned after that.
+    settings are then tried against it, and the result must agree with it. No output shows where components of normals
+    point: `normals_axes` (as for `from_published`) must be given, and they are turned after that.
 
     The `dataset` in the folder `root` is what the run is scored on, by the protocol of its code base.
     """
@@ -277,7 +277,7 @@ def _describe(value: Any) -> str:
 
 
 def _refuse(assumed: Sequence[Assumption]) -> str:
-    """Why the checkpoint cannot be read as it is, with the readings and how to say which."""
+    """Message about a checkpoint with several readings: the readings, and the options that choose one."""
     parts = []
     for assumption in assumed:
         flag = f"--{assumption.option.replace('_', '-')}"

@@ -1,5 +1,5 @@
-"""Parts that several code bases share: which trunk a checkpoint holds, the names of trunks and DeepLab heads, and the
-order of tasks in training, on which numbered and joined tensors depend and which no checkpoint stores.
+"""Parts that several code bases share: finding a checkpoint's trunk, renames of trunks and DeepLab heads, and the order
+of tasks in training, on which numbered and joined tensors depend and which no checkpoint stores.
 """
 
 import re

@@ -27,7 +27,7 @@ from triptych.losses.pixel import at_least_float32
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
 
 CONTEXTS = ("none", "global", "local", "target-label", "source-label")
-"""By their published codes."""
+"""Contexts in the order of their published codes."""
 
 Maps = Float[Tensor, "batch channels height width"]
 Source = Float[Tensor, "batch channels source_height source_width"]
@@ -37,7 +37,7 @@ InnerSource = Float[Tensor, "batch inner source_height source_width"]
 
 
 def not_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Whatever the precision of the network; nothing where it is not autocast, as in exported programs."""
+    """Context without autocast; nothing changes where there is none, as in exported programs."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -117,7 +117,7 @@ class LocalContext(Context):
 
 
 class LabelContext(Context):
-    """Attention over one vector per region, what the source's features are on average there: `source` is (B, C, K, 1).
+    """Attention over one vector per region, the mean of the source's features there: `source` is (B, C, K, 1).
 
     >>> LabelContext(8)(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 40, 1)).shape
     torch.Size([1, 4, 5, 6])
@@ -248,7 +248,7 @@ class ATRC(Decoder):
         return [regions, final] if regions else [final]
 
     def attend(self, maps: Mapping[str, Tensor], regions: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """What each target takes from its sources, sorted by name."""
+        """Contexts of each target from its sources, sorted by name."""
         labels = self.region_sources()
         pooled = pool(maps, regions, [(label, source) for row in labels.values() for source, label in row.items()])
         return {

@@ -1,4 +1,5 @@
-"""The search of ATRC: which context each task takes from each other (Bruggemann et al., ICCV 2021, arXiv 2104.13874).
+"""The search of ATRC: the context that each task takes from each other (Bruggemann et al., ICCV 2021, arXiv
+2104.13874).
 
 Every pair of tasks holds all contexts; its output is their sum, weighted by a Gumbel-softmax over one learned logit for
 each of them and one for "none". Weights and logits learn in the same steps. A pair is frozen on its best context once
@@ -6,9 +7,8 @@ that leads by `margin`; the genotype is the best context of every pair, and trai
 
 Paper and published code. Published logits have an optimizer of their own, Adam at 5e-4 without weight decay, beside SGD
 for the weights. Here one optimizer trains both, without weight decay for the logits either, and
-`optimizer.fusion_lr_factor` sets their rate. Whether the
-entropy is summed over pairs or averaged is not said; here it is summed, so that what a pair feels does not depend on
-how many there are.
+`optimizer.fusion_lr_factor` sets their rate. Whether the entropy is summed over pairs or averaged is not stated; here
+it is summed, so that the gradient of a pair does not depend on the number of pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,9 @@ from triptych.tasks import Task
 
 TEMPERATURE = (1.0, 0.05)
 ENTROPY_WEIGHT = (-0.02, 0.06)
-"""From the first to the last step, linearly: entropy is rewarded for a quarter of the search, then punished."""
+"""Weight of the entropy, linear from the first to the last step: entropy is rewarded for a quarter of the search, then
+punished.
+"""
 
 
 class Architecture(nn.Module):
@@ -36,7 +38,7 @@ class Architecture(nn.Module):
     """
 
     undecayed: ClassVar[bool] = True
-    """Towards 0, all contexts alike, weight decay would pull most what was decided first."""
+    """Weight decay would pull logits towards 0 (equal contexts), most those of the earliest decisions."""
     offered: Tensor
     frozen: Tensor
     step: Tensor
@@ -62,7 +64,7 @@ class Architecture(nn.Module):
         return torch.where(self.frozen[..., None], best, weights)
 
     def advance(self) -> None:
-        """Go on by one labelled batch, in training mode: other forward passes (of unlabelled images) are none."""
+        """Count one labelled batch, in training mode; other forward passes (of unlabelled images) do not count."""
         if self.training:
             self.step += 1
 
@@ -96,7 +98,8 @@ class Architecture(nn.Module):
 
 
 class ATRCSearch(ATRC):
-    """ATRC with every context for every pair, weighted by what is searched: `genotype` and `codes` tell the result.
+    """ATRC with every context for every pair, weighted by the searched architecture: `found` and `codes` give the
+    result.
 
     `steps` are the labelled batches of the whole search, 40000 as published, which temperature and entropy follow; by a
     recipe they are its steps times `accumulate`. Each call of `penalties`, one per batch, is a step. The other options
@@ -149,7 +152,7 @@ class ATRCSearch(ATRC):
 
     @property
     def fusion_modules(self) -> list[nn.Module]:
-        """What `optimizer.fusion_lr_factor` scales the learning rate of."""
+        """Modules whose learning rate `optimizer.fusion_lr_factor` scales."""
         return [self.architecture]
 
     def penalties(self) -> dict[str, Tensor]:
@@ -157,7 +160,7 @@ class ATRCSearch(ATRC):
         return {"entropy": self.architecture.penalty()}
 
     def found(self) -> dict[str, dict[str, str]]:
-        """The genotype so far, by target and source: what `ATRC(genotype=...)` takes."""
+        """The genotype so far, by target and source, as `ATRC(genotype=...)` takes it."""
         codes = dict(zip(self.names, self.architecture.best().tolist(), strict=True))
         return {t: {s: CONTEXTS[codes[t][self.names.index(s)]] for s in self.tasks} for t in self.tasks}
 

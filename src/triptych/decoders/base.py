@@ -35,11 +35,13 @@ class Decoder(nn.Module):
     """
 
     align_corners = False
-    """How the model resizes this decoder's maps to the image size."""
+    """`align_corners` of the model's resizing of this decoder's maps to the image size."""
     has_independent_heads: ClassVar[bool] = False
-    """Whether no task's output depends on what other tasks have for themselves."""
+    """Whether no task's output depends on modules of other tasks."""
     batches_option: ClassVar[str] = ""
-    """Its option that is how many labelled batches training has, if any; a recipe's steps say so, where it does not."""
+    """Name of its option for the number of labelled batches in training, if any; by default that of the recipe's
+    steps.
+    """
 
     class_token: bool | None = None
     """Whether the maps that it reads have the class token's features behind the patch's; `None` where it does not ask.
@@ -83,8 +85,9 @@ class Decoder(nn.Module):
 
     @property
     def intermediate_tasks(self) -> dict[str, Task]:
-        """What supervises intermediate predictions: the tasks themselves unless a decoder predicts something else on
-        the way, such as depth as a class."""
+        """Tasks that supervise intermediate predictions: the tasks themselves unless a decoder predicts something else
+        there, such as depth as a class.
+        """
         return {**self.tasks, **self.auxiliary_tasks}
 
     def resize(self, raw: Tensor, size: tuple[int, int], multiple: int = 1) -> Tensor:
@@ -103,15 +106,15 @@ class Decoder(nn.Module):
         return {}
 
     def affinity_losses(self, output: Output, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What training adds to the losses of tasks for pairs of places; none unless a decoder has it."""
+        """Losses of pairs of places that training adds to the losses of tasks; none unless a decoder has some."""
         return {}
 
     def describe(self) -> str:
-        """What a trained decoder has to say of itself, printed after an evaluation; nothing unless a decoder has."""
+        """Note on a trained decoder, printed after an evaluation; empty unless a decoder has one."""
         return ""
 
     def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
-        """The final raw map of one task, from features that may be its own: what decoders of independent heads do."""
+        """The final raw map of one task, from features that may be its own; for decoders of independent heads."""
         raise NotImplementedError(f"{type(self).__name__} has no heads that are independent of each other")
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:

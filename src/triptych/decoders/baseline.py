@@ -41,7 +41,7 @@ class HeadDecoder(Decoder):
         self.heads = nn.ModuleDict({name: make_head(task.channels) for name, task in tasks.items()})
 
     def select(self, features: list[Tensor]) -> Tensor | list[Tensor]:
-        """What the heads read: all maps."""
+        """Feature maps that the heads read: all."""
         return features
 
     def predict_task(self, task: str, features: list[Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ class XTAM(nn.Module):
 
 
 class CrossTaskExchange(nn.Module):
-    """The exchange block (mTEB): each task's map plus what all others tell it. A dict of maps to a dict of maps.
+    """The exchange block (mTEB): each task's map plus the messages of all others. A dict of maps to a dict of maps.
 
     f'_t = f_t + CBR1x1(concat over s != t, sorted by name, of XTAM_{s->t}(f_t, f_s)). With one task it is the
     identity. `targets` are all of the tasks unless given; the others only send.
@@ -110,7 +110,8 @@ class CrossTaskExchange(nn.Module):
 
 
 class DenseMTL(PyramidDecoder):
-    """DenseMTL: pyramid decoders that exchange messages at level 1. `PyramidDecoder` says what it asks of a backbone.
+    """DenseMTL: pyramid decoders that exchange messages at level 1. `PyramidDecoder` states the requirements on a
+    backbone.
 
     Published on ResNet-101 with `output_stride=16, include_stem=True`, images normalised as (x - 0.45) / 0.225 and
     sides that are multiples of 16; here any size. The output at half the image's size is supervised besides the final

@@ -1,8 +1,8 @@
 """DPT (Ranftl et al., ICCV 2021): token maps reassembled into a pyramid, fused from coarse to fine, a head per task.
 
-As published the whole decoder is a task's own; with `shared=True` all tasks share reassembly and fusion, which costs
-one decoder and a small head for each. The published head for segmentation has batch norm and dropout; every task here
-has the head for depth.
+As published each task has a whole decoder of its own; with `shared=True` all tasks share reassembly and fusion, which
+costs one decoder and a small head for each. The published head for segmentation has batch norm and dropout; every task
+here has the head for depth.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ class DPT(Decoder):
     a 1x1 convolution that keeps channels and size. `width`: channels of fusion (256 as published). `shared`: one
     reassembly and fusion for all tasks. `class_token`: the maps carry the class token's features behind the patch's
     (`backbone_options = {"class_token": true}`), and the published readout projects both to the width of one.
-    `head_width`: channels before the last layer (32). `init`: how convolutions begin; with torch's own, as published,
-    the coarsest maps hardly reach the output of a narrow decoder at first, by `"he"` they do.
+    `head_width`: channels before the last layer (32). `init`: initialization of convolutions; with torch's own, as
+    published, the coarsest maps hardly reach the output of a narrow decoder at first, by `"he"` they do.
 
     >>> import torch
     >>> from triptych.tasks import depth, semseg
@@ -143,7 +143,7 @@ _PLACES: list[tuple[int, Callable[[int], nn.Module] | None]] = [
     (2, lambda width: nn.Identity()),
     (1, lambda width: nn.Conv2d(width, width, 3, stride=2, padding=1)),
 ]
-"""Of the maps of a plain transformer: what divides their channels, and what brings them to their place in a pyramid."""
+"""For each map of a plain transformer: the divisor of its channels, and the layer that resizes it for a pyramid."""
 
 
 def _reassembly(

@@ -263,11 +263,11 @@ class InvPT(Decoder):
         weights = [conv.weight] + [compose(conv.weight, reduction.weight) for reduction in reductions]
         maps = [output.permute(0, 3, 1, 2) for output in outputs]
         projected = conv_of_bilinear(maps, weights, size, bias=conv.bias)
-        # The head's few channels go on as planes: resizing and losses read them plane by plane.
+        # The head's few channels are passed on as planes: resizing and losses read them plane by plane.
         return self.heads[name](relu(norm(projected))).contiguous()
 
     def _dead_layers(self, width: int, heads: int) -> nn.Module:
-        """What published checkpoints hold besides, and no output depends on."""
+        """Layers of published checkpoints that no output depends on."""
         return nn.ModuleDict(
             {
                 "skip": nn.Conv2d(self.channels[self.skip_sources[0]], width, 3, padding=1),

@@ -95,7 +95,7 @@ class MTINet(Decoder):
         return [*initial, final]
 
     def _embed(self, scale: int, predictions: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """What is distilled instead of the features, at a scale; `None` as published."""
+        """Maps that are distilled instead of the features, at a scale; `None` as published."""
         if not self.embeddings:
             return None
         return {name: layer(predictions[name]) for name, layer in self.embeddings[scale].items()}
@@ -149,7 +149,7 @@ class FeaturePropagation(nn.Module):
         return {name: self.gates[name](shared) + x for name, x in maps.items()}
 
     def weights(self, joined: Maps) -> Maps:
-        """Of every channel of the concatenation, relative to the other tasks' channels it is compared with."""
+        """Weight of every channel of the concatenation, relative to the other tasks' channels it is compared with."""
         tasks = len(self.order)
         shape = (-1, tasks) if self.interleaved else (tasks, -1)
         return self.mask(joined).unflatten(1, shape).softmax(dim=2 if self.interleaved else 1).flatten(1, 2)

@@ -178,7 +178,7 @@ def _initialize_by_he(module: nn.Module) -> None:
 
 
 INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"default": lambda module: None, "he": _initialize_by_he}
-"""What `init` names: how the convolutions of a pyramid that have a bias, hence no norm, begin."""
+"""Initializations by the names of `init`, for the convolutions of a pyramid with a bias, hence without a norm."""
 
 
 def pad_reflect(
@@ -199,7 +199,7 @@ def _require_octaves(decoder: str, strides: Sequence[int]) -> None:
 
 
 def _pyramid_factors(strides: Sequence[int]) -> list[int]:
-    """How many times larger each feature becomes: 1 in a pyramid, else (..., 4, 2, 1, 1)."""
+    """Factors by which features are enlarged: 1 in a pyramid, else (..., 4, 2, 1, 1)."""
     if len(set(strides)) > 1:
         return [1] * len(strides)
     largest = 2 ** max(0, int(log2(strides[0])) - 1)

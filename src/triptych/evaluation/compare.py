@@ -37,7 +37,7 @@ LEAST_IMAGES = 6
 
 
 class GroupDifference(NamedTuple):
-    """How a group differs from the baseline on one task: mean and deviation over seeds, interval over images."""
+    """Difference of a group from the baseline on one task: mean and deviation over seeds, interval over images."""
 
     mean: float
     deviation: float

@@ -187,7 +187,7 @@ class TaskScore:
         return next(iter(self.numbers))
 
     def counts(self) -> str:
-        """How many files were used and left out, in words."""
+        """Numbers of files that were used and left out, in words."""
         left_out = {
             "without prediction": len(self.pairs.unpredicted),
             "without ground truth": len(self.pairs.untargeted),

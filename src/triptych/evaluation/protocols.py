@@ -65,7 +65,7 @@ def truncate_normals(prediction: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one protocol scores one task.
+    """Rule by which one protocol scores one task.
 
     `metric(settings)` makes the metric, `numbers` names those of its results that the protocol has, the one of the
     tables first; empty: all of them. `store` does to a prediction what saving it as 8 bit does in the published code;

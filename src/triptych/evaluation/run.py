@@ -135,7 +135,7 @@ def evaluate_run(
         predictor = Predictor.load(run, device=device if run.is_file() else accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
-        if run.is_dir():  # else it is anyone's folder
+        if run.is_dir():  # else it is a folder of the user
             remove_partials(run)
         results_path(run)  # fails early where its scores are of another file
         if confidence:

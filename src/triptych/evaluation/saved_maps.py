@@ -197,7 +197,7 @@ def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] 
     kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
     whole = {kind: size for kind, size in kinds.items() if kind != "f"}
     if encodings.depth_scale or not whole or min(whole.values()) < 2:
-        return ""  # told, or refused where the file is read
+        return ""  # given, or refused where the file is read
     medians: dict[Path, float] = {}
     for path, values in stored.items():
         known, is_whole = values[np.isfinite(values) & (values > 0)], values.dtype.kind != "f"

@@ -45,7 +45,7 @@ class ScoredRun:
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
     how: HowScored = field(default_factory=HowScored)
-    """How it was scored: `tasks` have the metrics of its protocol."""
+    """Settings of its scoring: `tasks` have the metrics of its protocol."""
     origins: tuple[str, ...] = ()
     """Runs that its weights came from (`model.initialize_from`), the same for runs that differ in the seed alone."""
 
@@ -110,7 +110,7 @@ def _require_run(path: Path) -> None:
 
 
 def scored_folder(run: Path) -> Path:
-    """Where the scores of a run or a file lie; `FileNotFoundError` where a file has none."""
+    """Folder with the scores of a run or a file; `FileNotFoundError` where a file has none."""
     folder = results_path(run)
     if folder != run and not folder.is_dir():
         raise FileNotFoundError(f"{run} was not scored; run `triptych evaluate {run}` first.")
@@ -124,7 +124,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     how = HowScored.of_scores(saved.content, resolved, split)
     tasks = how.scoring.apply(read_run_tasks(path))
-    # Runs of before the file name no defaults: theirs are the constructors'.
+    # Older runs, without that file, have the constructors' defaults.
     resolved = fill_options(resolved, resolve_options(resolved))
     keys, found = next(iter(saved.keys.values()), ()), saved.read_sums()
     return ScoredRun(

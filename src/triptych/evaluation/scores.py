@@ -24,7 +24,7 @@ from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 
 Numbers = Mapping[str, Mapping[str, float]]
-"""By task and metric."""
+"""Numbers by task and metric."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ Maps = Mapping[str, np.ndarray]
 
 
 class Motion(NamedTuple):
-    """Where each pixel `(H, W)` of a frame lies in the earlier one, and whether it is seen there.
+    """Position of each pixel `(H, W)` of a frame in the earlier one, and whether it is seen there.
 
     Known motion also has the factor by which depth grows from the earlier to the later frame `(H, W)`, and the rotation
     `(3, 3)` that takes directions to the later camera.

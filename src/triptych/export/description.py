@@ -1,4 +1,4 @@
-"""What an exported file says of itself, in the JSON beside it and, where its format has room for it, inside."""
+"""Description of an exported file, in the JSON beside it and, where its format allows it, inside."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _TYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.uint8": "ui
 
 
 def describe_input(size: tuple[int, int] | None, smallest: int, uint8: bool) -> dict[str, Any]:
-    """What the file takes: `size` is `None` where it is free, from `smallest` on."""
+    """Input of the file: `size` is `None` where it is free, from `smallest` pixels on."""
     return {
         "name": INPUT,
         "type": "uint8" if uint8 else "float32",
@@ -66,7 +66,7 @@ def _meaning(task: Task, name: str, outputs: str) -> str:
 
 
 def describe_proof(proof: Proof) -> dict[str, Any]:
-    """What was measured."""
+    """Measurements of a proof as plain data."""
 
     def pairs(numbers: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
         return {key: {"file": file, "torch": ours} for key, (file, ours) in numbers.items()}
@@ -88,6 +88,6 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of what wrote the file; those that are not installed are left out."""
+    """Versions of the packages that wrote the file; those that are not installed are left out."""
     found = {"triptych": triptych.__version__} | {package: package_version(package) for package in packages}
     return {package: version for package, version in found.items() if version is not None}

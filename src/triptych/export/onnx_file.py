@@ -237,6 +237,6 @@ def last_nodes(model: Any) -> list[Any]:
         if node is None or node.name in found:
             continue
         found[node.name] = node
-        if node.op_type not in (*LAST, "Shape"):  # of what a size is asked of, no value reaches the output
+        if node.op_type not in (*LAST, "Shape"):  # only its shape reaches the output, no value
             waiting.extend(node.input)
     return list(found.values())

@@ -1,4 +1,4 @@
-"""What a forward pass costs: time, memory and operations by image size, for runs and exported files."""
+"""Cost of a forward pass: time, memory and operations by image size, for runs and exported files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 
 LEAST = 10**6
-"""Bytes below which the growth of a process's peak says nothing: the system counts pages in larger steps."""
+"""Bytes below which the growth of a process's peak means nothing: the system counts pages in larger steps."""
 
 
 @dataclass(frozen=True)

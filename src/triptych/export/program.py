@@ -20,11 +20,11 @@ from triptych.tasks import Task
 
 INPUT = "image"
 PROBABILITY = "_probability"
-"""What the name of a class map's probability ends with."""
+"""Suffix of the name of a class map's probability."""
 
 
 class DeployedModel(nn.Module):
-    """What is exported: a model in evaluation mode, and `Task.decode`.
+    """Model to export: a network in evaluation mode, and `Task.decode`.
 
     `forward(image)` takes `(B, 3, H, W)` RGB, float32 in [0, 1] or uint8 in 0..255, and returns a dict of maps at the
     image's size. With `outputs` `"maps"` these are the decoded predictions by task name, class ids `(B, H, W)` int64

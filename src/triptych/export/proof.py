@@ -1,4 +1,4 @@
-"""Whether a file computes what the network computes: on real images, task by task."""
+"""Proof that a file computes what the network computes: on real images, task by task."""
 
 import math
 import statistics
@@ -22,7 +22,7 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far a file may be from torch.
+    """Limits on the difference between a file and torch.
 
     `difference`: of numbers, the largest difference relative to the largest value of the map; of class ids, the share
     of pixels that differ. `agreement`: how far any number of the task's metric may be from torch's where torch's own
@@ -41,7 +41,7 @@ EXACT = Tolerances(difference=1e-3, agreement=1e-2, loss=1e-2)
 
 @dataclass(frozen=True)
 class TaskProof:
-    """What was measured for one task.
+    """Measurements for one task.
 
     `difference`: the largest over all maps, images and sizes, as in `Tolerances`. `agreement`: numbers of the task's
     metric of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels,
@@ -67,7 +67,7 @@ class Proof:
     images: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     problems: tuple[str, ...] = field(default=())
-    """What is beyond the limits, one line each; empty where every task agrees."""
+    """Violations of the limits, one line each; empty where every task agrees."""
 
 
 def compare(
@@ -108,7 +108,7 @@ def compare(
 
 
 class _AtSize:
-    """What is summed up of one task at one size."""
+    """Sums of one task at one size."""
 
     def __init__(self, task: Task) -> None:
         self.metrics = (task.metric(), task.metric())
@@ -139,7 +139,7 @@ class _AtSize:
 def _prove(
     task: Task, difference: float, agreement: dict[str, tuple[float, float]], places: Sequence[_AtSize]
 ) -> TaskProof:
-    """A task over all sizes. Where torch's own primary number is NaN, labels are as good as none."""
+    """A task over all sizes. Where torch's own primary number is NaN, labels are ignored."""
     metric = task.metric()
     primary, better = metric.primary, metric.better[metric.primary]
     told, untold = [], []
@@ -159,13 +159,14 @@ def _prove(
 
 
 def measure_loss(file: float, network: float, *, better: bool) -> float:
-    """How much worse a file's number is than torch's, relative to that; 0 where it is better. `better`: higher is.
+    """Loss of a file's number against torch's, relative to that; 0 where it is better. `better`: whether higher is
+    better.
 
     >>> measure_loss(0.45, 0.5, better=True), measure_loss(0.45, 0.5, better=False)
     (0.09999999999999998, 0.0)
     """
     worse = network - file if better else file - network
-    # Of a number that is NaN, or was perfect and is no more, no share can be told.
+    # Infinite where a number is NaN, or torch's is 0 and the file's is worse: there is no share.
     return 0.0 if worse <= 0 else worse / abs(network) if network and worse == worse else math.inf
 
 

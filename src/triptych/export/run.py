@@ -43,33 +43,33 @@ from triptych.types import Sample
 
 FORMAT = 1
 EXACT_IMAGES = 4
-"""On which a file of float32 is compared."""
+"""Number of images on which a file of float32 is compared."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of file: how a program becomes one, how one is opened, and how it takes its description."""
+    """A kind of file: functions that write one from a program, open one, and store its description."""
 
     write: Callable[[Program, Path], None]
     open: Callable[[Path, tuple[str, ...]], Run]
     describe: Callable[[Program, Path, dict[str, Any]], None]
     packages: tuple[str, ...]
     precisions: dict[str, Callable[[Path, Path, "_Calibration"], tuple[str, ...]]]
-    """By name, how a file of float32 becomes one of that precision; layers that stay in float32 are returned."""
+    """Functions by precision that convert a file of float32 to it, and return the layers that stay in float32."""
     largest: float = math.inf
     """Most bytes of weights that such a file holds."""
 
 
 @dataclass(frozen=True)
 class _Calibration:
-    """Where the images come from that show int8 the range of activations; they are read when they are needed."""
+    """Source of the images for the range of int8 activations; they are read when they are needed."""
 
     recipe: Recipe
     model: MultiTaskModel
     size: tuple[int, int]
     split: str
     photos: Sequence[Path]
-    """Instead of the split's, where there are any."""
+    """Images to use instead of the split's, if any."""
     prepare: Callable[[Tensor], Tensor]
 
     def read(self) -> list[np.ndarray]:
@@ -116,7 +116,7 @@ TARGETS = {
     ),
     ".pt2": Target(write_archive, open_archive, write_archive, ("torch",), {"fp32": _keep}),
 }
-"""By the end of the file's name, the longest first."""
+"""Kinds of files by suffix, the longest first."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,14 @@ def export_run(
     root: str = "",
     overwrite: bool = False,
 ) -> Export:
-    """Write the network of a run folder to `path`; the name's end says what: `.onnx`, `.pt2` or `.aoti.pt2`.
+    """Write the network of a run folder to `path`; the kind of file follows from the suffix: `.onnx`, `.pt2` or
+    `.aoti.pt2`.
 
     `size` (height, width) is the training size unless given; with `dynamic` other sizes work too. The file is compared
     with torch on `images` images of `split` (the validation split unless given), resized to the file's size, or to
-    three sizes where they are free; `ValueError` names the task where they differ, and no file is left. Beside the
-    file a JSON of the same name says what it holds and what was measured. `root` is where the data lie, if not where
-    they lay when the run was trained.
+    three sizes where they are free; `ValueError` names the task where they differ, and no file is left. Beside the file
+    a JSON of the same name says what it holds and what was measured. `root` is the folder of the data, if they moved
+    since training.
 
     `precision` `"fp16"` or `"int8"` (ONNX alone; calibrated on the images of the folder `calibrate`, or of the split)
     changes numbers: such a file is written where it agrees with torch in float32, and with fewer bits no task's primary
@@ -256,7 +257,7 @@ def export_run(
         )
         target.describe(program, draft, description)
         flush(draft)
-        beside.unlink(missing_ok=True)  # whoever ends in between leaves a file without a description, not with another
+        beside.unlink(missing_ok=True)  # killed in between, it leaves a file without a description, not with another
         draft.replace(path)
         write_json(beside, description)
     return Export(
@@ -311,14 +312,14 @@ def _unscaled(network: Run, scales: Mapping[str, Scale]) -> Run:
 
 
 def find_target(path: Path) -> Target:
-    """The kind of file that a name's end says."""
+    """The kind of file by its suffix."""
     ending = next((ending for ending in TARGETS if path.name.endswith(ending)), path.suffix or path.name)
     return named_choice("kind of file", ending, TARGETS)
 
 
 def find_smallest(model: MultiTaskModel) -> int:
-    """Least side of the images that a file of free sizes takes: one pixel of the coarsest map is a case apart, which a
-    program does not hold, and so is what a backbone says (`free_from`).
+    """Least side of the images that a file of free sizes takes: a coarsest map of one pixel is a special case that a
+    program does not hold, as are sides below a backbone's `free_from`.
     """
     return max(max(model.feature_strides) + 1, *(getattr(part, "free_from", 1) for part in model.modules()))
 
@@ -365,7 +366,7 @@ def _place_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _full_disk_is_told(path: Path, needed: int) -> Iterator[None]:
-    """Engines say anything but that where they cannot write."""
+    """Raise an error about the full disk: engines raise others where they cannot write."""
     try:
         yield
     except ValueError:

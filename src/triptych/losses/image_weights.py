@@ -1,4 +1,4 @@
-"""Images that teach less than others, such as those whose labels a network made."""
+"""Weights of images in training, such as smaller ones for pseudo-labels."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from torch import Tensor
 def weigh_images(raw: Tensor, weights: Sequence[float]) -> Tensor:
     """The same maps `(B, ...)`, whose gradients are multiplied by a weight of each image; no weights are 1.
 
-    Exact for every loss, whatever it normalizes or balances by: the loss stays the number that it is, and what an image
-    teaches the network is scaled.
+    Exact for every loss, whatever it normalizes or balances by: the value of the loss stays the same, and only the
+    gradient from each image is scaled.
 
     >>> import torch
     >>> raw = torch.ones(2, 1, 1, 1, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Pairwise affinity losses: pairs of places shall be as alike by the prediction as they are by the target.
+"""Pairwise affinity losses: two places should be as similar in the prediction as in the target.
 
 Each kind of task has a similarity s in 0..1 of two places: the probability of one class at both for labels, (1 + cos) /
 2 of the angle between normals, the ratio of the nearer to the farther depth. The loss is the mean of (s^ - s)^2 over
@@ -53,7 +53,7 @@ def _cosines(unit: Tensor) -> Tensor:
 
 
 def _products(maps: Maps) -> Float[Tensor, "batch places places"]:
-    """Of what is at each two places."""
+    """Inner products of the vectors at every two places."""
     places = maps.flatten(2)
     with torch.autocast(maps.device.type, enabled=False):
         return places.transpose(1, 2) @ places

@@ -27,7 +27,7 @@ Maps = Float[Tensor, "batch channels height width"]
 Scalar = Float[Tensor, ""]
 
 SMALLEST = torch.finfo(torch.float32).tiny
-"""What a sum of weights is taken as at least."""
+"""Lower bound of sums of weights in denominators."""
 
 
 def at_least_float32(raw: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Sum(NamedTuple):
 
 Count = Annotated[Tensor, Sum((), torch.int64)]
 Total = Annotated[Tensor, Sum((2,))]
-"""What `exact_sum` gives of real values."""
+"""State for sums of real values by `exact_sum`."""
 
 
 class Metric(torchmetrics.Metric):
@@ -42,7 +42,7 @@ class Metric(torchmetrics.Metric):
     full_state_update = False
     primary: ClassVar[str]
     better: ClassVar[dict[str, bool]]
-    """For every number of `compute()`: is higher better?"""
+    """Whether higher is better, for every number of `compute()`."""
     perfect: ClassVar[float | None] = None
     """The primary number of a perfect prediction, where there is one."""
     below_zero: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class Metric(torchmetrics.Metric):
         self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
 
     def sums(self) -> dict[str, Tensor]:
-        """The states by name: what is added up, kept per image for paired statistics."""
+        """The states by name, kept per image for paired statistics."""
         return {name: getattr(self, name).clone() for name in self._defaults}
 
     def add_sums(self, sums: dict[str, Tensor]) -> None:
@@ -89,8 +89,9 @@ class Metric(torchmetrics.Metric):
         return sums
 
     def comparable(self, number: Number, name: str = "") -> Number:
-        """A number of `compute()`, or an array of such, as it is compared: by default of `primary`, which where it may
-        be `below_zero` is the distance from `perfect`, negative where higher is `better`; any other as it is.
+        """Scale on which a number of `compute()` (by default `primary`), or an array of such, is compared: for a
+        primary number that may be `below_zero` the distance from `perfect`, negative where higher is `better`; else
+        itself.
         """
         if not self.below_zero or self.perfect is None or name not in ("", self.primary):
             return number

@@ -19,7 +19,7 @@ Sums = Mapping[str, Tensor]
 
 
 class Interval(NamedTuple):
-    """A number and where it falls in most resamples."""
+    """A number and its interval over resamples."""
 
     value: float
     low: float
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """How much `second` differs from `first`: `second - first` of the numbers as they are compared
+    """Difference of two sets of predictions: `second - first` of the numbers as they are compared
     (`Metric.comparable`), its interval over resamples of the same images, and the share of resamples in which `second`
     is better.
     """

@@ -15,13 +15,14 @@ from triptych.lookup import named_choice
 from triptych.metrics.contours import label_outlines, oriented_suppression, thin
 
 GroundTruth = Literal["stored", "thin", "outline"]
-"""How a ground-truth map is prepared: used as it is, thinned, or read as a label map whose outline is thinned."""
+"""Preparation of a ground-truth map: used as it is, thinned, or read as a label map whose outline is thinned."""
 
 
 class BoundaryCounts(NamedTuple):
-    """What is added up over images. `matched_target`, `target`: pixels of the annotators' boundaries, all and matched;
-    `matched_prediction`, `prediction`: pixels of the thinned prediction, all and matched by any annotator. One entry
-    per threshold."""
+    """Counts that are added up over images. `matched_target`, `target`: pixels of the annotators' boundaries, all and
+    matched; `matched_prediction`, `prediction`: pixels of the thinned prediction, all and matched by any annotator. One
+    entry per threshold.
+    """
 
     matched_target: Float[np.ndarray, " thresholds"]
     target: Float[np.ndarray, " thresholds"]
@@ -65,7 +66,7 @@ class BoundaryProtocol:
         return np.searchsorted(thresholds, values, side="left" if self.strict else "right").astype(np.uint8)
 
     def recipe(self, dataset: str = "") -> GroundTruth:
-        """How the ground truth of `dataset` is prepared."""
+        """Preparation of the ground truth of `dataset`."""
         return self.ground_truth.get(dataset, self.ground_truth[""])
 
     def radius(self, dataset: str = "") -> float:

@@ -1,5 +1,5 @@
-"""From maps to contours: outlines of label maps, SEISM's suppression of what is no local maximum across a line, and
-thinning to lines one pixel wide, equal to MATLAB's `bwmorph(x, 'thin', Inf)` bit for bit.
+"""From maps to contours: outlines of label maps, SEISM's non-maximum suppression across a line, and thinning to lines
+one pixel wide, equal to MATLAB's `bwmorph(x, 'thin', Inf)` bit for bit.
 
 Guo and Hall, "Parallel thinning with two-subiteration algorithms", Communications of the ACM 32 (1989). Each
 subiteration deletes at once all pixels that its table allows; the two alternate until a full pair changes nothing.
@@ -139,8 +139,9 @@ def oriented_suppression(prediction: Float32[np.ndarray, "height width"]) -> Flo
 
 
 def _deletion_table() -> UInt8[np.ndarray, " 256"]:
-    """In which subiterations (bit 0: first, bit 1: second) a pixel with neighborhood code c goes. Bit i of c is the
-    neighbor x(i+1), counter-clockwise from east."""
+    """Table of the subiterations (bit 0: first, bit 1: second) that delete a pixel with neighborhood code c. Bit i of c
+    is the neighbor x(i+1), counter-clockwise from east.
+    """
     table = np.zeros(256, np.uint8)
     for code in range(256):
         x = [bool(code >> i & 1) for i in range(8)]

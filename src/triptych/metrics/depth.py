@@ -14,7 +14,7 @@ Depth = Float[Tensor, "batch 1 height width"]
 Pixels = Float[Tensor, "batch pixels"]
 
 ERRORS = ("squared", "absrel", "sqrel", "squared_log", "delta1", "delta2", "delta3")
-"""What is averaged, over pixels and over images; the names of the results are `RESULTS`."""
+"""Errors that are averaged, over pixels and over images; the names of the results are `RESULTS`."""
 RESULTS = ("rmse", "absrel", "sqrel", "log_rmse", "delta1", "delta2", "delta3")
 ROOTS = ("rmse", "log_rmse")
 Errors = Annotated[Tensor, Sum((len(ERRORS), 2))]

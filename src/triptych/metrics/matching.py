@@ -22,8 +22,9 @@ from triptych.metrics.assignment import assign
 
 
 class Graph(NamedTuple):
-    """Which target pixels every pixel p can reach: `neighbors[start[p]:start[p + 1]]`, nearest first, with their
-    costs. `positions` are the target pixels, `disc` the offsets of all pixels in reach, flat indices of one grid."""
+    """Target pixels in reach of every pixel p: `neighbors[start[p]:start[p + 1]]`, nearest first, with their costs.
+    `positions` are the target pixels, `disc` the offsets of all pixels in reach, flat indices of one grid.
+    """
 
     start: np.ndarray
     neighbors: np.ndarray

@@ -87,7 +87,8 @@ class NormalsMetric(Metric):
 
 
 class PublishedDenseMTLNormalsMetric(Metric):
-    """What DenseMTL's repository prints for normals: **not an angular error**, only for comparison with its logs.
+    """Numbers that DenseMTL's repository prints for normals: **not an angular error**, only for comparison with its
+    logs.
 
     Per image the norms of its formula run over the rows of the image instead of over the channels, invalid pixels
     count, and each number is the mean over images of the image's number (`rmse`: the root of the mean).

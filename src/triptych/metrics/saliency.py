@@ -95,7 +95,7 @@ def count_above(
     *,
     strict: bool = False,
 ) -> Int[Tensor, "batch thresholds"]:
-    """How many counted pixels of each image have value >= t (`strict`: > t), for every ascending threshold t.
+    """Number of counted pixels of each image with value >= t (`strict`: > t), for every ascending threshold t.
 
     One histogram instead of one pass per threshold.
 

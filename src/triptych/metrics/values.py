@@ -32,7 +32,7 @@ class ValuesMetric(Metric):
     perfect = 0.0
     better: ClassVar[dict[str, bool]] = {"mae": False, "rmse": False}
     numbers: Count
-    """How many numbers were compared."""
+    """Number of values that were compared."""
     absolute: Total
     squared: Total
 

@@ -1,4 +1,6 @@
-"""Architectures that share inside the encoder, what matches views beside it, and ways to tune a network, by name."""
+"""Architectures that share inside the encoder, modules that match views beside it, and ways to tune a network, by
+name.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +20,7 @@ ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {
 """Called as `builder(backbone, tasks=tasks, **options)`; one that needs several trunks copies the one it is given."""
 
 CROSS_VIEW: dict[str, type[CvM]] = {"cvm": CvM}
-"""Called as `builder(**options)`; what it returns stands beside the trunk, and all heads read it."""
+"""Called as `builder(**options)`; the module it returns runs beside the trunk, and all heads read its maps."""
 
 TUNINGS: dict[str, Callable[..., Any]] = {
     "full": lambda model: model,

@@ -1,5 +1,5 @@
-"""CvM: what several views of a scene have in common, matched beside the trunk and read by all heads (the successor of
-the 3D-aware regularizer by its authors, CVPR 2026).
+"""CvM: features matched between several views of a scene, beside the trunk and read by all heads (the successor of the
+3D-aware regularizer by its authors, CVPR 2026).
 
 A shallow CNN s maps every image to stride 8; a transformer m exchanges between the views of a scene; a plane sweep over
 inverse depths compares the results F by the views' poses, and gives a volume C. The heads read concat(f(I), C, F), with
@@ -162,7 +162,7 @@ class CrossViewModel(MultiTaskModel):
         return (sample, *sample.neighbors)
 
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Views]]:
-        """A batch with neighbors as one batch of all views, first the images themselves, and who is whose neighbor."""
+        """A batch with neighbors as one batch of all views, first the images themselves, and the neighbors of each."""
         if not sample.neighbors:
             return sample, {}
         known = known_views(sample)
@@ -198,7 +198,7 @@ def fit_to(maps: Maps, stride: int, size: tuple[int, int]) -> Float[Tensor, "ima
 
 
 def known_views(sample: Sample) -> Bool[Tensor, "views batch"]:
-    """Which views of a batch, itself first, have an image, intrinsics and a pose.
+    """Mask of the views of a batch, itself first, that have an image, intrinsics and a pose.
 
     Raises `ValueError` where the data have neighbors without poses, and for a pose that is no rigid motion.
     """
@@ -320,7 +320,9 @@ def _from_windows(windows: Float[Tensor, "images 4 tokens channels"], size: tupl
 def _together(
     size: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Bool[Tensor, "windows tokens tokens"]:
-    """Which tokens of a shifted window were in it before what left the image on one side came back on the other."""
+    """Mask of the pairs of tokens of a shifted window that are neighbors in the image, not only after the cyclic
+    shift.
+    """
     rows, columns = (
         (torch.arange(side, device=device) >= side - moved).long() for side, moved in zip(size, shift, strict=True)
     )

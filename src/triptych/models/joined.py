@@ -29,7 +29,7 @@ class JoinedNetworks(MultiTaskModel):
     `unit(channels, tasks, alpha=..., beta=...)` takes and gives a dict of the tasks' maps, and starts as `alpha` times
     the own map plus `beta` times each other one. `Output.features` are each stage's mixed maps of all tasks,
     concatenated in the order of sorted names. Published networks start from trained single-task ones
-    (`load_single_tasks`) and train what mixes at 100 times the learning rate (`fusion_modules`).
+    (`load_single_tasks`) and train the mixing units at 100 times the learning rate (`fusion_modules`).
     """
 
     architecture: ClassVar[str]

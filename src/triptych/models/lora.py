@@ -134,7 +134,7 @@ def require_rank(option: str, rank: int, path: str, linear: nn.Linear) -> None:
 
 
 def replace_layer(root: nn.Module, path: str, layer: nn.Module) -> None:
-    """Put `layer` where `path` leads."""
+    """Replace the module at `path` by `layer`."""
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, layer)
 

@@ -32,7 +32,7 @@ Maps = Float[Tensor, "batch height width channels"]
 
 
 class Deferred(LoRALinear):
-    """A projection that hands on what it is given, for tasks to project it each their way; `project` is the shared one.
+    """A projection that passes its input on, for each task to project it by itself; `project` is the shared one.
 
     `layer` is adapted, or merged already.
     """
@@ -84,7 +84,9 @@ class TaskLinear(nn.Module):
 
 
 class Shared(NamedTuple):
-    """What the last block of a stage gives its tasks: its input, the attention before its projection, its output."""
+    """Tensors of the last block of a stage for its tasks: its input, the attention before its projection, its
+    output.
+    """
 
     before: Maps
     attended: Maps

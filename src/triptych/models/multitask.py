@@ -54,7 +54,7 @@ class MultiTaskModel(nn.Module):
     """
 
     multiple: int = 1
-    """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
+    """Raw maps cover sides that are multiples of this, in pixels: the backbone may have padded the image."""
     pad_to: int = 1
     """Multiples up to which `backbones.cells.predict_maps` pads the sides of images. At other sizes the levels of a
     pyramid cover more than the image, each by its own remainder, and decoders lay them on each other displaced: a
@@ -83,7 +83,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def intermediate_tasks(self) -> dict[str, Task]:
-        """What supervises intermediate predictions, by task."""
+        """Tasks that supervise intermediate predictions."""
         return self.decoder.intermediate_tasks
 
     @property
@@ -101,7 +101,7 @@ class MultiTaskModel(nn.Module):
         return self.decoder.penalties()
 
     def affinity_losses(self, output: Output, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What training adds to the losses of tasks for pairs of places."""
+        """Losses of pairs of places that training adds to the losses of tasks."""
         return self.decoder.affinity_losses(output, targets)
 
     @property
@@ -115,20 +115,20 @@ class MultiTaskModel(nn.Module):
         return self.backbone.strides
 
     def set_training_sizes(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Where no level of maps reaches beyond images of the `sizes` that are trained on, let none do so beyond images
-        of others (`pad_to`). Without sizes nothing is known.
+        """Set `pad_to` from the sizes of training images: where no level of maps reaches beyond those, other images are
+        padded so that none does. Without sizes nothing is padded.
         """
         self.pad_to = self.padding_for(sizes)
 
     def padding_for(self, sizes: Sequence[tuple[int, int]]) -> int:
-        """What `pad_to` is of a network that is trained on images of these sizes."""
+        """Value of `pad_to` for a network that is trained on images of these sizes."""
         cell = max(self.feature_strides)
         whole = bool(sizes) and all(side % cell == 0 for size in sizes for side in size)
         return cell if whole and self.multiple == 1 else 1
 
     @property
     def has_independent_heads(self) -> bool:
-        """Whether no task's output depends on what other tasks have for themselves."""
+        """Whether no task's output depends on modules of other tasks."""
         return self.decoder.has_independent_heads
 
     @property
@@ -149,8 +149,8 @@ class MultiTaskModel(nn.Module):
         """Keep parts (`find_part`) as they are: no gradient, and evaluation mode, in which running statistics stand
         still and nothing is dropped.
 
-        A module of which nothing is left to train is in evaluation mode too. Raises `ValueError` for a name that means
-        nothing, and for the head of a task where tasks exchange features.
+        A module of which nothing is left to train is in evaluation mode too. Raises `ValueError` for an unknown name,
+        and for the head of a task where tasks exchange features.
         """
         for name in names:
             if name.startswith("heads.") and not self.has_independent_heads:
@@ -195,8 +195,8 @@ class MultiTaskModel(nn.Module):
         return (sample,)
 
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Any]]:
-        """The batch that training supervises, and what `forward` takes beside its images: the batch as it is and
-        nothing, unless a model sees other views of the scene.
+        """The batch that training supervises, and further arguments of `forward`: the batch unchanged and none, unless
+        a model sees other views of the scene.
         """
         return sample, {}
 
@@ -214,23 +214,21 @@ class MultiTaskModel(nn.Module):
         )
 
     def on_image(self, output: Output, size: tuple[int, int]) -> Output:
-        """The output with features that cover images of `size` alone, without what was padded: what supervises places
-        of features reads these. Levels of a pyramid at sizes that are not padded stay where decoders read them.
+        """The output with features that cover images of `size` alone, without padding, for losses on places of
+        features. Levels of a pyramid at sizes that are not padded stay where decoders read them.
         """
         padded = max(self.multiple, self.pad_to)
         return output._replace(features=[cover_image(maps, size, padded) for maps in output.features])
 
     def merge(self) -> tuple[str, dict[str, Any]]:
-        """Turn low-rank updates into weights like any other; returns the `tuning` and its options that build such a
-        network.
-        """
+        """Merge low-rank updates into the weights; returns the `tuning` and its options that build such a network."""
         merge_updates(self)
         self.requires_grad_(True)
         self.frozen = ()
         return "full", {}
 
     def describe(self) -> str:
-        """What a trained decoder has to say of itself."""
+        """Note on a trained decoder; empty unless it has one."""
         return self.decoder.describe()
 
     def resize_later(self, stage: dict[str, Tensor], size: tuple[int, int]) -> ResizedMaps | dict[str, Tensor]:

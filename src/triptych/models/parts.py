@@ -28,7 +28,7 @@ def find_part(model: nn.Module, name: str) -> Part:
     """The part of a network that `name` means; `ValueError` with near names where nothing is called so.
 
     - `backbone`: the trunk, or all trunks of a network that has one per task.
-    - `heads.<task>`: what the network has for this task alone, whatever the decoder calls it.
+    - `heads.<task>`: modules for this task alone, wherever the decoder keeps them.
     - any module or parameter by its path in the network, such as `decoder` or `backbone.body.blocks.0`.
     - `norms` at the end of one of these, such as `backbone.norms`: the norm layers in it.
 
@@ -70,7 +70,7 @@ def _roots(model: nn.Module, words: list[str]) -> Iterator[tuple[nn.Module, str]
 
 
 def modules_of_task(model: nn.Module, task: str) -> list[nn.Module]:
-    """What networks keep under the name of a task, outside the modules that all tasks share."""
+    """Modules that networks keep under the name of a task, outside those that all tasks share."""
     shared = {each for module in model.shared_modules for each in module.modules()}  # type: ignore[union-attr]
     known = model.tasks | model.auxiliary_tasks  # type: ignore[operator]
     if task not in known:

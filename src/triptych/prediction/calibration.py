@@ -158,7 +158,7 @@ def _power(frames: Sequence[Frame]) -> Scale:
 
 
 KINDS = {"as predicted": lambda frames: Scale(), "factor": _factor, "factor and power": _power}
-"""From the simplest on: a later one is kept where it does better on frames that it has not seen."""
+"""Fits by kind of scale, the simplest first: a later one is kept where it does better on held-out frames."""
 
 
 def fit_scale(frames: Sequence[Frame]) -> Fitted:

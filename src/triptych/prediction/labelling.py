@@ -127,7 +127,7 @@ def label_folder(
     tables = {name: map_classes(task, after.tasks[name].make_task(name), asked) for name, task in known.items()}
     if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
-    # No such split: said before all else.
+    # No such split: reported before anything else.
     photos = {name: Folder(place, split=name, tasks=(), root=before.root) for name in splits}
     old = {
         name: list_files(after, after.pseudo[name].files, ALL)

@@ -84,7 +84,7 @@ def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
 
 
 def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
-    """Which weights a network's trunk began with, and their licence, as Markdown."""
+    """Weights that a network's trunk began with, and their licence, as Markdown."""
     if not recipe.data.train_split:
         return "as published, whose licence is not known here"
     if name := loaded_trunk(model, recipe):

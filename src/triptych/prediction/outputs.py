@@ -221,7 +221,7 @@ def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
     for name, path in found:
         try:
             size = read_image_size(path) if batch > 1 else (0, 0)
-        except (ValueError, FileNotFoundError):  # said when it is read
+        except (ValueError, FileNotFoundError):  # reported when it is read
             yield [(name, path)]
             continue
         group = waiting.setdefault(size, [])

@@ -25,14 +25,14 @@ from triptych.types import Output
 
 PREFIX = "hf:"
 FILES = ("*.json", "*.safetensors")
-"""What is fetched from the hub."""
+"""Files that are fetched from the hub."""
 IN_METRES: dict[str, Callable[[Any], bool]] = {
     "depth_anything": lambda config: config.depth_estimation_type == "metric",
     "depth_pro": lambda config: True,
     "glpn": lambda config: True,
     "zoedepth": lambda config: True,
 }
-"""By type of model, whether one predicts metres; all others predict depth or its inverse up to an unknown scale."""
+"""Whether a model predicts metres, by its type; all others predict depth or its inverse up to an unknown scale."""
 Read = Callable[[Any, Any, tuple[int, int]], Tensor]
 """`read(processor, found, size)`: raw maps `(B, channels, *size)` of what a model found."""
 

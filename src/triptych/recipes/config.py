@@ -63,7 +63,7 @@ class DataConfig:
     num_workers: int = 0
     """Processes that read images; 0 reads them in the training process."""
     on_bad_sample: Literal["raise", "skip"] = "raise"
-    """Whether a damaged file raises an error or is skipped and named in the log."""
+    """Whether a damaged file in the middle of an epoch raises an error, or is skipped and named in the log."""
     options: Options = field(default_factory=dict)
     """Keyword arguments of the dataset."""
     task_options: dict[str, Options] = field(default_factory=dict)
@@ -93,8 +93,8 @@ class ModelConfig:
     network.
     """
     tuning: str = "full"
-    """How the trunk is trained: `full`, or by low-rank updates beside its own weights, which stay: `lora` (linear
-    layers: ViT, DINO, Swin, ConvNeXt), `mtlora` (Swin, with updates of each task).
+    """Tuning of the trunk: `full`, or by low-rank updates beside its own weights, which stay: `lora` (linear layers:
+    ViT, DINO, Swin, ConvNeXt), `mtlora` (Swin, with updates of each task).
     """
     backbone_options: Options = field(default_factory=dict)
     """Keyword arguments of the backbone."""

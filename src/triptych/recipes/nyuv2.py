@@ -116,7 +116,7 @@ _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
 _INVPT_L = invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L)
 _NEARBY: Options = {"neighbor_frames": (5,)}
-"""How far apart published pairs are is not known to us."""
+"""The distance between published pairs of frames is not known to us."""
 _CROSS_VIEW = replace(
     _INVPT_L,
     description="InvPT on NYUv2 and frames labelled with depth alone, ViT-L, with the 3D-aware regularizer rendering a "

@@ -36,7 +36,7 @@ class Published:
     """
 
     by: str
-    """Who reports them, and the protocol they are scored by (`data.protocol`)."""
+    """Paper that reports them, and the protocol they are scored by (`data.protocol`)."""
     names: tuple[str, ...] = ()
     values: str = ""
     alone: str = ""
@@ -169,4 +169,4 @@ PUBLISHED: dict[str, Published] = {
     ),
     "vkitti2-cityscapes": _none(f"{DENSEMTL}-video"),
 }
-"""What is published, by recipe; recipes of our own have no entry."""
+"""Published scores by recipe; recipes of our own have no entry."""

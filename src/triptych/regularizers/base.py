@@ -60,15 +60,17 @@ class Regularizer(nn.Module):
         return {}
 
     def fingerprint(self) -> dict[str, str]:
-        """What it depends on besides the recipe: files of weights that are not its own. A run resumes with the same."""
+        """Hashes of what it depends on besides the recipe, such as weights of others; a run resumes only with the
+        same.
+        """
         return {}
 
     def measures(self) -> dict[str, float]:
-        """What the regularizer measured in its last step, for the log; checkpoints have to keep it."""
+        """Numbers measured in the last step, for the log; checkpoints have to keep them."""
         return {}
 
     def counts(self) -> dict[str, int]:
-        """What the regularizer counted since the start of training, for the log."""
+        """Counts since the start of training, for the log."""
         return {}
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:

@@ -2,10 +2,9 @@
 
 Each is the regularizer with one thing taken away, or a 2D branch with as many parameters, or it receives a depth: what
 would geometry be worth if it were known? The last render every task but those in metres. Depth reaches the cube by a
-stated map, z = 2 (depth - near) / (far - near) - 1, with `near` 0.5 and `far` 10 m unless told otherwise; what lies
-outside comes to the rim. It is read at the pixels nearest to the centres of the rendering's cells. A label counts where
-every cell that its rendering is interpolated from has a depth, so that nothing is learned from rays whose depth is
-unknown.
+stated map, z = 2 (depth - near) / (far - near) - 1, with `near` 0.5 and `far` 10 m by default; values outside are
+clamped. It is read at the pixels nearest to the centres of the rendering's cells. A label counts where every cell that
+its rendering is interpolated from has a depth, so that nothing is learned from rays whose depth is unknown.
 
 `SecondHeads` is a second copy of the network's own heads. Li et al. (ICLR 2024, table of ablations) compare their
 branch with auxiliary heads of the same architecture as the heads and another initialization; on InvPT these lose 1.11
@@ -71,8 +70,8 @@ class ShuffledDepth(Triplane3D):
 
 
 class Flat2D(Regularizer):
-    """What 2D controls share: raw maps at `stride`, the task losses at the labels' size, and a width that gives as
-    many parameters as `Triplane3D` with `reference` options (its defaults otherwise).
+    """Base of 2D controls: raw maps at `stride`, the task losses at the labels' size, and a width that gives as many
+    parameters as `Triplane3D` with `reference` options (its defaults otherwise).
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Flat2D(Regularizer):
 
     @classmethod
     def further_options(cls, options: Mapping[str, Any]) -> type[Regularizer]:
-        """What takes the options that this class has not."""
+        """Class that takes the options that this class lacks."""
         return Triplane3D
 
     def build(self, build_trunk: Callable[[int], Trunk], width: int) -> nn.Module:
@@ -195,7 +194,7 @@ DepthMap = Float[Tensor, "batch 1 height width"]
 
 
 class ToldDepth(Triplane3D):
-    """What these controls share: where depth comes from, and which labels count."""
+    """Base of controls that receive depth: the source of depth, and which labels count."""
 
     has_density: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = True
@@ -220,7 +219,7 @@ class ToldDepth(Triplane3D):
         return super().forward(output, replace(sample, targets={**sample.targets, **kept}))
 
     def depths(self, sample: Sample) -> DepthMap:
-        """The depth each image is told, in metres, NaN where it is unknown."""
+        """Depth given to the renderer of each image, in metres, NaN where it is unknown."""
         return sample.targets[self.told]
 
     def depth_in_cube(self, sample: Sample) -> tuple[DepthMap, Bool[Tensor, "batch 1 height width"]]:
@@ -233,7 +232,7 @@ class ToldDepth(Triplane3D):
 class TrueDepth(ToldDepth, UniformWeights):
     """Rendering weights from the true depth: a softmax over the samples of -(z_i - z)^2 / (2 h^2), h one bin.
 
-    What a density could give at best. Depth itself is not rendered.
+    The best that a density could give. Depth itself is not rendered.
     """
 
     def render(self, output: Output, sample: Sample) -> dict[str, Rendered]:
@@ -264,7 +263,7 @@ class OtherDepth(TrueDepth):
 class DepthInput(ToldDepth, SingleSample):
     """One sample whose perceptrons read the true depth beside the xy plane; nothing is rendered.
 
-    What true depth says of the other tasks without any rendering: `TrueDepth` has to beat it.
+    Measures the use of true depth for the other tasks without rendering: `TrueDepth` has to beat it.
     """
 
     told_channels: ClassVar[int] = 1
@@ -281,9 +280,9 @@ class SecondHeads(Regularizer):
     """A second decoder like the model's, from other random weights; it is thrown away after training.
 
     It is trained as the first one is: the loss of a task is that of its final prediction, plus `auxiliary_factor` times
-    those of its intermediate ones, plus what the decoder adds for pairs of places. Which layers are heads is not said
-    in public; here everything after the shared features is. Not carried over: a decoder's `penalties`. `decoder` works
-    on features of an image whose sides were padded to multiples of `multiple`.
+    those of its intermediate ones, plus what the decoder adds for pairs of places. No public text states which layers
+    are heads; here they are everything after the shared features. Not carried over: a decoder's `penalties`. `decoder`
+    works on features of an image whose sides were padded to multiples of `multiple`.
     """
 
     copies_decoder: ClassVar[bool] = True

@@ -1,10 +1,10 @@
-"""The cross-view variant: the first view's planes, rendered from where a second view of the scene was taken.
+"""The cross-view variant: the first view's planes, rendered from the camera of a second view of the scene.
 
 Li et al. (ICLR 2024) add video frames with depth labels: the planes of one frame are rendered from the pose of another
 and the depth loss applies there. Their camera is orthogonal and their poses are COLMAP's, so what a metre is in the
 cube, the weight, the pairing and the treatment of hidden surfaces are open; here poses are metric and the cube is the
-first camera's frustum (or a box in metres), what the first view does not see counts nothing, and values that depend on
-the camera are carried over to the second one.
+first camera's frustum (or a box in metres), surfaces that the first view does not see do not count, and values that
+depend on the camera are carried over to the second one.
 """
 
 from collections.abc import Sequence
@@ -214,7 +214,7 @@ def _pair(sample: Sample) -> tuple[Sample, Camera, Camera]:
 
 
 def _replace_missing(second: Sample, camera: Camera) -> Sample:
-    """Views that stand for missing frames (intrinsics of NaN) get the first camera; they have no label to compare."""
+    """Placeholders of missing frames (intrinsics of NaN) get the first camera; they have no label to compare."""
     missing = ~second.camera.intrinsics.isfinite().flatten(1).all(dim=1)[:, None, None]
     cameras = Camera(
         torch.where(missing, camera.intrinsics, second.camera.intrinsics),

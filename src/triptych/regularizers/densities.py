@@ -1,8 +1,8 @@
-"""Measures of densities: how opaque and how sharp they are, and how much of the true depth lies where they end rays.
+"""Measures of densities: opacity, sharpness, and how much of the true depth their expected depth explains.
 
 Entropy alone says little. A homogeneous fog that lets half of the light through has entropy 0.99 on 16 samples, and a
-thicker one less, whatever the image shows: what a density knows is what remains after subtracting the entropy of a fog
-of the same opacity. A branch that was never trained gives the row to compare with.
+thicker one less, whatever the image shows: the information in a density is what remains after subtracting the entropy
+of a fog of the same opacity. A branch that was never trained gives the row to compare with.
 """
 
 import copy
@@ -23,7 +23,7 @@ from triptych.types import Output, Sample
 
 
 class DensityNumbers(NamedTuple):
-    """Of one density: means over rays, and over images for `r2`.
+    """Numbers of one density: means over rays, and over images for `r2`.
 
     `entropy` is 0 to 1; `fog_corrected` that less the entropy of a homogeneous fog of the ray's opacity, 0 for a fog,
     below 0 for what is sharper. `r2` is the share of the variance of true depth (metres) that expected termination
@@ -40,9 +40,9 @@ class DensityNumbers(NamedTuple):
 def measure_densities(regularizer: Triplane3D, batches: Iterable[tuple[Output, Sample]]) -> dict[str, DensityNumbers]:
     """The numbers of every density, by the task that is rendered with it, or `shared`, over batches of images.
 
-    `batches`: what the network says of images, in evaluation mode, and the images. Bin centres are sampled, in double
-    precision: of opaque rays it matters what little they let through. True depth is that of the first task in metres,
-    read at the pixels nearest to the rays. Raises `ValueError` for controls without a density.
+    `batches`: outputs of the network in evaluation mode, and their images. Bin centres are sampled, in double
+    precision: in opaque rays the little light that passes matters. True depth is that of the first task in metres, read
+    at the pixels nearest to the rays. Raises `ValueError` for controls without a density.
     """
     if not regularizer.has_density:
         raise ValueError(
@@ -68,9 +68,9 @@ def measure_densities(regularizer: Triplane3D, batches: Iterable[tuple[Output, S
 
 
 def ray_entropy(weights: Float[Tensor, "*rays samples"]) -> Float[Tensor, "*rays"]:
-    """-sum_i p_i log p_i / log n of the shares p_i = w_i / sum_j w_j: 0 of one sample, 1 of n alike.
+    """-sum_i p_i log p_i / log n of the shares p_i = w_i / sum_j w_j: 0 for one sample, 1 for n equal ones.
 
-    What a ray lets through is left out, whatever its part (its opacity says it); an empty ray is NaN.
+    The light that passes a ray is left out (opacity measures it); an empty ray is NaN.
 
     >>> ray_entropy(torch.tensor([[0.0, 0.5], [0.2, 0.2]])).tolist()
     [0.0, 1.0]
@@ -82,9 +82,9 @@ def ray_entropy(weights: Float[Tensor, "*rays samples"]) -> Float[Tensor, "*rays
 def fog_weights(
     opacity: Float[Tensor, "*rays"], intervals: Float[Tensor, "*#rays samples"]
 ) -> Float[Tensor, "*rays samples"]:
-    """Rendering weights of a homogeneous fog of that opacity: with q = 1 - opacity passing all of the length L,
-    w_i = q^(t_i / L) - q^(t_{i+1} / L). Of none at all, the limit of a thin one; of a wall, that of q = 2^-52, the
-    least that is told from none.
+    """Rendering weights of a homogeneous fog of that opacity: w_i = q^(t_i / L) - q^(t_{i+1} / L), with q = 1 - opacity
+    passing all of the length L. Opacity 0 gives the limit of a thin fog, opacity 1 the fog of q = 2^-52, the resolution
+    of doubles at 1.
 
     >>> fog_weights(torch.tensor(0.75).double(), torch.ones(2)).tolist()
     [0.5, 0.25]

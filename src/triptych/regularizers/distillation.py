@@ -138,9 +138,9 @@ def match_levels(ours: int, theirs: int) -> list[int]:
 
 
 def load_teacher(name: str, source: str) -> Backbone:
-    """A frozen backbone in evaluation mode, which sees images normalized as those that it was trained with: what the
-    recipe beside a run's weights says, else what timm states of the name. Random weights are the same ones every time,
-    and nobody's numbers move.
+    """A frozen backbone in evaluation mode, with the image normalization of its training: that of the recipe beside a
+    run's weights, else that which timm states for its name. Random weights are the same every time, and leave torch's
+    random state unchanged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -154,7 +154,9 @@ def load_teacher(name: str, source: str) -> Backbone:
 
 
 def _what_it_is(teacher: Backbone) -> dict[str, Tensor]:
-    """Weights; also mean and standard deviation where they are not ImageNet's, as those of all teachers were once."""
+    """Tensors to hash: weights, and mean and standard deviation where they are not ImageNet's (once those of all
+    teachers).
+    """
     own = {"mean": teacher.mean.flatten().cpu(), "std": teacher.std.flatten().cpu()}
     usual = {"mean": torch.tensor(IMAGENET_MEAN), "std": torch.tensor(IMAGENET_STD)}
     differs = any(not torch.equal(own[name].float(), usual[name]) for name in own)

@@ -1,7 +1,7 @@
 """Decoding a triplane at points: a small perceptron per task, and the routes from planes to rendered maps.
 
 The routes compute the same numbers. `naive` reads every plane at every sample. `factored` uses that reading is linear:
-W (A + B + C) = W A + W B + W C, so the first layer is applied to each plane, or to what it says: with parallel rays a
+W (A + B + C) = W A + W B + W C, so the first layer is applied to each plane, or to its readings: with parallel rays a
 plane is read only where it differs, once for all fields. `late` besides composites the hidden layer and applies the
 linear output rows once per ray. `recomputed` is `factored` (`naive` for the product of planes) in chunks of rows that
 the backward pass computes again: what it keeps does not grow with the number of samples. `fused` is `late` and
@@ -46,8 +46,8 @@ CHANNELS_TOGETHER = 256
 
 
 class SamplePoints(NamedTuple):
-    """Where rays are sampled: points of the cube, the lengths they stand for, their z (near to far), whether they lie
-    in the cube (`None`: all), and whether rays are parallel to z. Sizes of 1 broadcast.
+    """Sample points of rays: points of the cube, the lengths of their intervals, their z (near to far), whether they
+    lie in the cube (`None`: all), and whether rays are parallel to z. Sizes of 1 broadcast.
     """
 
     points: Float[Tensor, "batch height width samples 3"]
@@ -64,7 +64,9 @@ class SamplePoints(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """What a ray shows: task values `(B, H, W, K)`, and its opacity and expected depth (z of the cube) `(B, H, W)`."""
+    """Rendering of each ray: task values `(B, H, W, K)`, and its opacity and expected depth (z of the cube) `(B, H,
+    W)`.
+    """
 
     values: Float[Tensor, "batch height width values"]
     opacity: Float[Tensor, "batch height width"]
@@ -130,7 +132,7 @@ class Field(nn.Module):
 
 
 class Route(NamedTuple):
-    """How a field is rendered: the first layer on planes or their readings (`factored`), the output layer once per ray
+    """Way to render a field: the first layer on planes or their readings (`factored`), the output layer once per ray
     (`late`), the whole in chunks that the backward pass computes again, or in compiled loops.
     """
 
@@ -249,7 +251,7 @@ def render_ends(weights: Float[Tensor, "batch height width samples"], samples: S
 
 
 def _chunks(samples: SamplePoints, route: Route) -> Iterator[slice]:
-    """All image rows, or so many at a time as a route that computes again keeps."""
+    """All image rows, or chunks of them for a route that recomputes."""
     height, width, count = samples.points.shape[1:4]
     rows = max(1, CHUNK_POINTS // (width * count)) if route.recomputed else height
     return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
@@ -260,7 +262,7 @@ def _rows_of(weights: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _maybe_again(route: Route, run: Callable[..., T], *arguments: Any) -> T:
-    """`run`, and once more in the backward pass where the route says so."""
+    """Call `run`, and again in the backward pass where the route recomputes."""
     return checkpoint(run, *arguments, use_reentrant=False) if route.recomputed else run(*arguments)
 
 
@@ -271,8 +273,8 @@ def _first_layers(
     aggregation: str,
     readings: PlaneFeatures | None,
 ) -> PlaneFeatures:
-    """First layers applied to what planes say along parallel rays, in three parts that add up; channels one after
-    another.
+    """First layers applied to the planes' readings along parallel rays, in three parts that add up; the channels of all
+    fields are concatenated.
     """
     xy, xz, yz = sample_planes_parallel(planes, samples.points) if readings is None else readings
     layers = zip(*(field.first_layers(aggregation) for field in fields), strict=True)
@@ -317,7 +319,7 @@ def _weights_of(field: Field, hidden: Tensor, samples: SamplePoints) -> Tensor:
 def _raw_density(field: Field, hidden: Tensor) -> Tensor:
     if not field.exponential:
         return field.density(hidden)[..., 0]
-    # An exponential turns what bfloat16 rounds off raw into as large a share of the density.
+    # An exponential turns bfloat16's rounding error of raw into an equal relative error of the density.
     full = torch.promote_types(hidden.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
         return F.linear(hidden.to(full), field.density.weight.to(full), field.density.bias.to(full))[..., 0]

@@ -1,4 +1,4 @@
-"""Looking inside a triplane: what it renders, where its density ends rays, and views of it from other cameras."""
+"""Inspection of a triplane: its renderings, opacity and expected depth, and views from other cameras."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from triptych.rendering.cameras import inside_cube
 from triptych.types import Output, Sample
 
 SHIFTS = {"camera to the left": -0.6, "camera to the right": 0.6}
-"""Cameras that stand aside, by title: by how much the near face of the cube moves against the far one, in half
-widths."""
+"""Shifts of cameras to the side, by title: how far the near face of the cube moves against the far one, in half
+widths.
+"""
 
 
 class FieldInspection(NamedTuple):
-    """What one batch shows, at the rendering size: raw maps by task; opacity and expected depth of the density of
-    `geometry` (a task), in metres where `metric`, else z of the cube; raw maps by task of cameras that stand aside.
+    """Renderings of one batch, at the rendering size: raw maps by task; opacity and expected depth of the density of
+    `geometry` (a task), in metres where `metric`, else z of the cube; raw maps by task from shifted cameras.
     """
 
     maps: dict[str, Tensor]
@@ -68,7 +69,7 @@ def inspect(
 
 
 def shift_camera(samples: SamplePoints, shift: float, anchor: float = 0.0) -> SamplePoints:
-    """The samples of a camera that stands to the right by `shift`: x' = x - shift (z - anchor) / 2 in the cube.
+    """The samples of a camera shifted to the right by `shift`: x' = x - shift (z - anchor) / 2 in the cube.
 
     Things at depth `anchor` stay where they are in the image, nearer ones move to the left. In a pinhole camera's
     frustum that is even in inverse depth, a camera that steps aside by b metres without turning has

@@ -2,8 +2,8 @@
 Liu and Bilen, "Learning multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893).
 
 For an image without a label of task s and with one of task t, a network M maps the prediction of s and the label of t
-into one space, where they have to be alike. That alone M would solve by one vector for everything; agreement with the
-image's own features, which M does not move, keeps it from that:
+into one space, where they should agree. A constant M would satisfy that; agreement with the image's own features, which
+get no gradient from it, prevents this collapse:
 
     L = 1 - cos(m_s, m_t) + feature_weight [(1 - cos(m_s, f)) + (1 - cos(m_t, f))]
 
@@ -123,9 +123,9 @@ class MTPSL(Regularizer):
         return {"mtpsl": self.weight * warmth * losses.mean() + nothing}
 
     def choose_pairs(self, targets: Mapping[str, Tensor], size: tuple[int, int]) -> list[Pair]:
-        """One pair for each image that lacks a label and has another, every such pair as likely as another.
+        """One pair for each image that lacks a label and has another, drawn uniformly from such pairs.
 
-        A label of so few pixels that a map of `size` shows none of them is neither missing nor there.
+        A label with no valid pixel on a map of `size` counts neither as missing nor as present.
         """
         shown = [valid_pixels(thin_to(targets[name], size)).flatten(1).any(dim=1) for name in self.tasks]
         missing = [~valid_pixels(targets[name]).flatten(1).any(dim=1) for name in self.tasks]
@@ -163,7 +163,7 @@ class MTPSL(Regularizer):
         grid = embedded.shape[-2:]
         seen = F.adaptive_max_pool2d(torch.stack(known).float(), grid)
         ours, theirs = (embedded * torch.cat([seen, seen])).chunk(2)
-        # The features are a place to meet, not to be moved.
+        # The features are a fixed reference: they get no gradient.
         features = output.features[self.level].detach().float()[[pair.image for pair in pairs]]
         return ours, theirs, F.adaptive_avg_pool2d(features, grid), seen[:, 0]
 
@@ -223,7 +223,7 @@ SCALES: dict[Kind, Callable[[Task, Map], Map]] = {
     "length": lambda task, value: value / value.amax().clamp(min=1e-6),
     "values": _between_limits,
 }
-"""Quantities to about [0, 1], by kind. Kinds that are not here are of classes, which enter as one channel each."""
+"""Scaling of quantities to about [0, 1], by kind. Other kinds have classes, which enter as one channel each."""
 
 
 def count_inputs(task: Task) -> int:
@@ -239,7 +239,7 @@ def count_inputs(task: Task) -> int:
 def encode_prediction(
     task: Task, raw: Map, seed: int, temperature: float = 1.0
 ) -> Float[Tensor, "inputs height width"]:
-    """What M reads of a raw map: a class per place, drawn and one-hot, with the gradient of its probability (Jang, Gu
+    """Input of M from a raw map: a class per place, drawn and one-hot, with the gradient of its probability (Jang, Gu
     and Poole, ICLR 2017); or the decoded quantity, scaled.
     """
     raw = raw.float()
@@ -254,7 +254,7 @@ def encode_prediction(
 
 
 def encode_label(task: Task, target: Tensor) -> Map:
-    """What M reads of a target `(H, W)` or `(C, H, W)`: zero where it is invalid.
+    """Input of M from a target `(H, W)` or `(C, H, W)`: zero where it is invalid.
 
     >>> from triptych.tasks import semseg
     >>> encode_label(semseg(2), torch.tensor([[1, 255]])).tolist()

@@ -1,4 +1,4 @@
-"""From shared features to a triplane: what is lifted, and the plane encoder e."""
+"""From shared features to a triplane: choice of the lifted maps, and the plane encoder e."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Features = Float[Tensor, "batch channels height width"]
 
 
 def choose_lift(lift: str, strides: Sequence[int], stride: int) -> tuple[int, ...]:
-    """Which feature maps are lifted.
+    """Indices of the feature maps to lift.
 
     `all`; `last`; `nearest`: the map whose stride is nearest `stride`; `auto`: the last of a plain transformer (equal
     strides), all of a pyramid, so that the gradient reaches the whole backbone.

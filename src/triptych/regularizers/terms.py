@@ -1,4 +1,4 @@
-"""From renderings to terms of the loss: which tasks, at which size, weighted how."""
+"""Terms of the loss from renderings: choice of tasks, sizes and weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,9 @@ class Alpha(nn.Module):
 
 
 def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks to render, in declaration order; a name that is no task of the model is named."""
+    """The tasks to render, in declaration order; `ValueError` for a name that is no task of the model, or a task that
+    has no channels.
+    """
     for name in rendered:
         named_choice("task in rendered", name, tasks)
     chosen = {name: task for name, task in tasks.items() if not rendered or name in rendered}
@@ -88,7 +90,7 @@ def enlarge(raw: Float[Tensor, "batch channels height width"], size: Sequence[in
     """Rendered maps at the labels' size, bilinear: `decoders.layers.resize`.
 
     Small maps by a matrix per axis. On CPUs that takes a quarter of the time, most of which is `interpolate`'s backward
-    pass; it grows with the side, and at 56 x 72 it is a tie. What is not finite spreads over the whole map.
+    pass; it grows with the side, and at 56 x 72 it is a tie. Values that are not finite spread over the whole map.
 
     >>> enlarge(torch.tensor([[[[0.0, 4.0]]]]), (1, 4)).tolist()
     [[[[0.0, 1.0, 3.0, 4.0]]]]

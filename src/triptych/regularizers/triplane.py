@@ -54,13 +54,13 @@ PRESETS: dict[str, Mapping[str, str]] = {
         "values_init": "unit",
     },
 }
-"""What options are where they are not given.
+"""Values of options that are not given, by preset.
 
-`published` is what was here from the start: the paper as far as it is known, but for rows that start near zero, which
-neither it nor EG3D has; the papers' recipes start them at unit scale. `surface` makes one density answer for
-all tasks: depth is where it ends the rays, so that labels of depth say where the surface is, and every other task is
-read there. Planes along depth are aligned with the image, and rows start at unit scale: from near zero a density
-is a fog and stays one, and normals, which are brought to unit length, have exploding gradients.
+`published` is the original: the paper as far as it is known, except that rows start near zero, which neither it nor
+EG3D has; the papers' recipes start them at unit scale. `surface` has one density for all tasks: depth is where it ends
+the rays, so that labels of depth place the surface, and every other task is read there. Planes along depth are aligned
+with the image, and rows start at unit scale: from near zero a density is a fog and stays one, and normals, which are
+brought to unit length, have exploding gradients.
 """
 
 
@@ -75,9 +75,9 @@ _LOGITS = (torch.log, torch.logit)
 class Triplane3D(Regularizer):
     """The triplane regularizer (arXiv 2310.00986). Options, with the default first:
 
-    - `preset`: `published`, `surface` (one density that depth supervises; see `presets`). It decides `planes`,
-      `density`, `depth_from`, `density_init`, `density_activation` and `values_init` where these are not given; what
-      they are is in `chosen`. Where no task is learned in metres `surface` renders values only, with a warning.
+    - `preset`: `published`, `surface` (one density that depth supervises; see `presets`). It sets `planes`, `density`,
+      `depth_from`, `density_init`, `density_activation` and `values_init` where these are not given; their values are
+      in `chosen`. Where no task is learned in metres `surface` renders values only, with a warning.
     - `rendered`: names of the tasks to render; empty: all.
     - `lift`: `auto` (transformers: the last map; pyramids: all), `all`, `last`, `nearest`.
     - `stride`: 8, that of planes and rendering (the paper renders 56x72 of 448x576). Sides it does not divide are
@@ -111,7 +111,7 @@ class Triplane3D(Regularizer):
     plane_kinds: ClassVar[dict[str, type[nn.Module]]] = PlaneEncoder.KINDS
     has_density: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = False
-    """Whether it renders with the help of labels: it then cannot show what it holds of images without them."""
+    """Whether rendering needs labels; images without them then cannot be rendered."""
     told_channels: ClassVar[int] = 0
     """Channels that perceptrons read beside those of the planes."""
 
@@ -230,16 +230,16 @@ class Triplane3D(Regularizer):
         self.ends = nn.ParameterDict({name: nn.Parameter(torch.tensor([2.0, 2.0])) for name in ends})
 
     def _lacking_metres(self) -> str:
-        """Why no label says where rays end."""
+        """Reason why no label supervises where rays end."""
         for name, task in self.tasks.items():
             if task.in_metres:
                 return f"the loss of task '{name}' has the network predict another quantity (losses on metres: 'l1')"
         return f"no rendered task is in metres ({', '.join(self.tasks)})"
 
     def choose(self, preset: str, given: Mapping[str, str], lacking: str) -> dict[str, str]:
-        """The options that a preset decides: as they are given, or else as the preset has them, where this class can.
+        """Values of the options that a preset sets: those given, or else the preset's, where this class supports them.
 
-        `lacking`: why no label says where rays end; empty where one does.
+        `lacking`: reason why no label supervises where rays end; empty where one does.
         """
         chosen = dict(named_choice("preset", preset, PRESETS))
         if chosen["planes"] not in self.plane_kinds:
@@ -262,13 +262,13 @@ class Triplane3D(Regularizer):
         )
 
     def render(self, output: Output, sample: Sample) -> dict[str, Rendered]:
-        """What every task's field shows, at the rendering size."""
+        """Render every task's field, at the rendering size."""
         return self.render_points(self.encoder(output.features, image_size(sample)), self.sample_points(sample))
 
     def render_points(
         self, planes: Triplane, samples: SamplePoints, names: Sequence[str] = (), weights: Tensor | None = None
     ) -> dict[str, Rendered]:
-        """The same along any rays; `names` are the tasks, all of them if left out, `weights` those of rendering where
+        """Render along any rays; `names` are the tasks, all of them if left out, `weights` those of rendering where
         they do not come from a density.
         """
         options = {

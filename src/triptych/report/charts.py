@@ -63,7 +63,7 @@ class Chart:
         return element("svg", *parts, viewBox=f"0 0 {self.width} {self.height}", role="img", aria_label=label)
 
     def describe(self) -> dict[str, Any]:
-        """What a reading under the pointer needs."""
+        """Layout and ranges, for reading values under the pointer."""
         return {"width": self.width, "left": self.left, "right": self.right, "x": self.x} | {
             "height": self.height, "top": self.top, "bottom": self.bottom, "y": self.y
         }  # fmt: skip
@@ -153,7 +153,7 @@ def draw_precision_recall(
 
 
 def draw_histogram(values: Numbers, label: str, bins: int = 24) -> Markup:
-    """How many images have which value; nothing where none is known."""
+    """Histogram of the images' values; empty where none is finite."""
     known = np.array([value for value in values if np.isfinite(value)])
     if not known.size:
         return Markup()

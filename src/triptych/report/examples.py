@@ -81,7 +81,7 @@ def show_example(tasks: Mapping[str, Task], example: Example) -> Markup:
 
 
 def _rendered_rows(tasks: Mapping[str, Task], example: Example, rendering: Rendering) -> list[Markup]:
-    """Where the density ends the rays, then each task as it is rendered and as cameras beside would see it."""
+    """Rows of renderings: depth and opacity of the density, then each task from the image's camera and shifted ones."""
     rows = [_geometry_row(tasks, example, rendering)]
     for name, values in rendering.maps.items():
         task, target = tasks[name], example.targets.get(name)
@@ -90,7 +90,7 @@ def _rendered_rows(tasks: Mapping[str, Task], example: Example, rendering: Rende
         if target is not None:
             titles, maps = ["target", *titles], [target, *maps]
         shown = [
-            # A camera beside sees other pixels, and the other maps are shown above.
+            # A shifted camera sees other pixels, and the other maps are shown above.
             show_map(picture, f"{name}, {title}", title, name=f"{name} rendered" if title == "rendered" else "")
             for title, picture in zip(titles, color_maps(task, maps), strict=True)
         ]

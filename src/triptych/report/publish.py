@@ -31,7 +31,7 @@ HUB_TASKS = {
     "probability": "image-segmentation",
     "length": "depth-estimation",
 }
-"""What the hub calls the tasks, by kind; it has no name for others."""
+"""The hub's names of tasks, by kind; it has none for others."""
 
 
 class Result(NamedTuple):
@@ -46,13 +46,13 @@ class Result(NamedTuple):
     split: str
     images: int
     file: str = ""
-    """Of the exported file that it was measured on; empty for the weights."""
+    """Name of the exported file that it was measured on; empty for the weights."""
     calibrated: bool = False
-    """Whether it is of metres that the file has scaled, which the weights alone do not."""
+    """Whether it is of metres scaled by the file's calibration, which the weights do not have."""
 
     @property
     def mark(self) -> str:
-        """What follows the file in lists."""
+        """Suffix of the file in lists."""
         return ", calibrated" * self.calibrated
 
 
@@ -109,7 +109,7 @@ def push_run(
 def write_folder(
     run: Path, name: str, folder: Path, *, scores: Sequence[Path], exported: Sequence[Path] = (), license: str
 ) -> None:
-    """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
+    """Write the files to upload: weights, recipe, tasks, exported files and the card."""
     twice = [path.name for path in exported if sum(path.name == other.name for other in exported) > 1]
     if twice:
         raise ValueError(f"several exported files are called {twice[0]}, and one folder holds them; rename them.")
@@ -137,7 +137,7 @@ def write_folder(
 
 
 def _read_description(path: Path, run: Path) -> dict[str, Any]:
-    """What an exported file says of itself, without folders of this machine; it must be of this run's weights."""
+    """Description of an exported file, without local folders; `ValueError` unless it is of this run's weights."""
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} is not uploaded: files to be shared end with {SUFFIX}; export the run to such a one.")
     description = shorten_paths(ExportedNetwork(path).metadata)
@@ -164,7 +164,7 @@ def read_results(
     run: Path, scores: Sequence[Path], tasks: Mapping[str, Task], *, exported: Mapping[Path, Mapping[str, Any]]
 ) -> Iterator[Result]:
     """The numbers of a run folder's evaluations, then those of files of `triptych score` and of evaluations of the
-    `exported` files, by what these say of themselves; `ValueError` where they are of other weights.
+    `exported` files, by their descriptions; `ValueError` where they are of other weights.
     """
     files = {hash_file(path): path for path in exported}
     for path in [*sorted(run.glob("evaluation-*.json")), *scores]:
@@ -200,7 +200,7 @@ def read_results(
 
 
 def make_header(tasks: Mapping[str, Task], name: str, results: Sequence[Result], license: str, timm_name: str) -> str:
-    """The card's metadata as YAML: what the hub searches and shows beside it."""
+    """The card's metadata as YAML, which the hub searches and shows beside it."""
     from huggingface_hub import EvalResult, ModelCardData
 
     entries = [
@@ -247,7 +247,7 @@ def _result_table(results: Sequence[Result]) -> str:
 
 
 def _licences(model: MultiTaskModel, recipe: Recipe, run: Path) -> str:
-    """What is known of the licences that weights inherit."""
+    """Known licences that the weights inherit."""
     data = [read_scores(path).content.get("data") for path in run.glob("evaluation-*.json")]
     stated = {str(found["licence"]) for found in data if isinstance(found, Mapping) and found.get("licence")}
     known = as_text("; ".join(sorted(stated))) or "no licence is known here"

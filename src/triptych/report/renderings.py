@@ -47,10 +47,10 @@ class Renderer:
 
     @classmethod
     def load(cls: type["Renderer"], run: Path, *, device: torch.device | str = "cpu") -> "Renderer":
-        """From the checkpoint of the deployed step, or else the last one.
+        """Load the checkpoint of the deployed step, or else the last one.
 
-        Raises `ValueError` where the run has no volume to look into, `FileNotFoundError` where its checkpoints are
-        not there.
+        Raises `ValueError` where the run has no volume to render, `FileNotFoundError` where its checkpoints are
+        missing.
         """
         model, recipe = pretrained.load_model(run)
         regularizer = _build_regularizer(run, recipe, model)
@@ -149,7 +149,7 @@ def render_images(
     fov: int | float | None = None,
     intrinsics: Sequence[int | float] | None = None,
 ) -> list[Example]:
-    """Image files or folders of them, predicted and rendered; `fov` (degrees) or `intrinsics` (fx, fy, cx, cy) say the
+    """Image files or folders of them, predicted and rendered; `fov` (degrees) or `intrinsics` (fx, fy, cx, cy) give the
     camera.
     """
     examples, stored = [], stored_camera(fov, intrinsics)

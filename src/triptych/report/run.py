@@ -23,7 +23,7 @@ from triptych.types import Sample
 EXAMPLES = 6
 """Images that a report shows."""
 WIDTH = 240
-"""Of a picture of an overview, in pixels."""
+"""Width of a picture in an overview, in pixels."""
 
 
 def report_run(run: Path, scored: RunEvaluation, reliability: Reliability | None = None) -> Path:

@@ -82,7 +82,7 @@ def _curve(task: TaskScore) -> Markup:
 
 
 def _worst(name: str, task: TaskScore) -> list[Markup]:
-    """The images with the worst main number, each with prediction, ground truth and what is wrong."""
+    """The images with the worst main number, each with prediction, ground truth and error."""
     values = task.per_image[task.primary]
     sign = 1 if task.metric.better[task.primary] else -1
     order = sorted(

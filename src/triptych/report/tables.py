@@ -21,7 +21,7 @@ def show_results(
     scores: Mapping[str, Mapping[str, Mapping[str, float]]],
     images: Mapping[str, int] | None = None,
 ) -> Markup:
-    """The table of each task's first metric and what it says beside the other columns; a second table with every
+    """The table of each task's first metric and its comparison with the other columns; a second table with every
     number. `images` are the images with a label, by task.
     """
     if not scores:
@@ -69,7 +69,7 @@ def show_reliability(found: Reliability | None) -> Markup:
 
 
 def _way_from_constant(metric: Metric, value: float | None, constant: float | None) -> str:
-    """How much of the way from a constant prediction to a perfect one the network closes.
+    """Say which share of the way from a constant prediction to a perfect one the network closes.
 
     >>> from triptych.tasks import depth
     >>> _way_from_constant(depth().metric(), 0.75, 1.0)
@@ -97,7 +97,7 @@ _COMPARED: dict[str, Callable[[Metric, float | None, float | None], str]] = {
     CONSTANT: _way_from_constant,
     SINGLE_TASK: _gain_over_single,
 }
-"""What is said beside the number of a column, by its title."""
+"""Text beside the number of a column, by its title."""
 _NOTES = {
     CONSTANT: "Beside the constant predictor: how much of the way from it to a perfect score the network closes.",
     SINGLE_TASK: "Beside single-task networks: the gain in percent of theirs; triptych compare has its interval.",
@@ -124,7 +124,7 @@ def number_cell(*content: str) -> Markup:
 
 
 def relative_gain(value: float | None, other: float | None, higher_is_better: bool) -> float | None:
-    """How much better `value` is than `other`, relative to it; `None` where that has no meaning.
+    """Gain of `value` over `other`, relative to it; `None` where that has no meaning.
 
     >>> relative_gain(0.5, 1.0, higher_is_better=False)
     0.5

@@ -1,4 +1,4 @@
-"""Contents of a report, as plain data, and how a run folder fills it."""
+"""Contents of a report, as plain data, and reading them from a run folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Scores = Mapping[str, Mapping[str, float]]
 class Rendering:
     """Renderings of the regularizer for one image, at its size: decoded `maps` by task; `depth`, where its density ends
     the rays, and `opacity`, both `(1, H, W)`, of the density of task `geometry`, and a `note` on them; decoded maps by
-    task of cameras that stand aside, by title.
+    task of shifted cameras, by title.
     """
 
     maps: Mapping[str, np.ndarray]

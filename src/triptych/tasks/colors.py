@@ -15,8 +15,8 @@ UNLABELLED = (INVALID, (255, 255, 255), (127, 127, 127), (255, 0, 255))
 
 
 def first_hue(task: str) -> float:
-    """Where the palette of a task of class ids begins: elsewhere for each name, so that class 0 of one task is not
-    taken for that of another.
+    """First hue of the palette of a task of class ids: another for each name, so that class 0 of one task is not taken
+    for that of another.
 
     >>> round(first_hue("semseg"), 3), round(first_hue("human_parts"), 3)
     (0.547, 0.735)

@@ -61,7 +61,7 @@ def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -
 
 
 def _mirrored_classes(names: Sequence[str]) -> list[int]:
-    """The class that each is in a mirror: of "left arm" and "right arm" the other one, where both are classes."""
+    """The class of each in a mirrored image: "left arm" and "right arm" change places, where both are classes."""
     pairs = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
     seen = (re.sub("|".join(pairs), lambda side: pairs[side.group()], name) for name in names)
     return [names.index(other) if other in names else own for own, other in enumerate(seen)]

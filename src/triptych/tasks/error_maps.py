@@ -1,4 +1,4 @@
-"""How far a prediction is from its target, pixel by pixel: pure functions from two maps to one, for pictures."""
+"""Errors of a prediction pixel by pixel: pure functions from two maps to one, for pictures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ def measure_wrong_class(prediction: np.ndarray, target: np.ndarray) -> np.ndarra
 def measure_absolute(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     """`|prediction - target|` `(H, W)` float32, NaN where the target is invalid.
 
-    Maps are `(C, H, W)`, of whose channels the mean counts; a target may also be labels `(H, W)` of 0, 1 and `IGNORE`,
-    and the prediction their probability. Of several annotators `(annotators, H, W)` of one channel the mean counts.
+    Maps are `(C, H, W)`, averaged over channels; a target may also be labels `(H, W)` of 0, 1 and `IGNORE`, and the
+    prediction their probability. Several annotators `(annotators, H, W)` of one channel are averaged.
 
     >>> measure_absolute(np.array([[[0.25, 2.0]]]), np.array([[1, 255]])).tolist()
     [[0.75, nan]]

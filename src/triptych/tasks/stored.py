@@ -2,7 +2,7 @@
 
 Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments: those that
 are fields of the task, and those that its constructor keeps in `options`. A task may have a name of its own; its entry
-names the constructor with `"type": "semseg"`. What is written has given the same task back before.
+names the constructor with `"type": "semseg"`. A description is written only if it gives the same task back.
 """
 
 import inspect
@@ -112,12 +112,12 @@ def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, 
 
 
 def _difference(built: Task, task: Task, kind: str) -> str:
-    """In what a task that `kind` built is another one, in words; empty where it is the same."""
+    """Describe the first difference between a task that `kind` built and `task`; empty where there is none."""
     for what, same in _ALIKE.items():
         try:
             if same(built, task):
                 continue
-        except Exception as error:  # functions of anyone's, which drawn maps may not suit
+        except Exception as error:  # a user's functions, which drawn maps may not suit
             return f"{what} cannot be compared, drawn maps of {SIDE} x {SIDE} pixels are an error: {error}"
         return f"{what} is {getattr(task, what)!r}, that of `{kind}` would be {getattr(built, what)!r}"
     return ""
@@ -137,7 +137,7 @@ def _parameters(kind: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _read(kind: str, task: Task) -> dict[str, Any]:
-    """Arguments of a constructor that a task tells."""
+    """Arguments of a constructor that can be read from a task."""
     parameters = _parameters(kind)
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     told = {key: value for key, value in task.options.items() if takes_any or key in parameters}
@@ -172,7 +172,7 @@ def _surely_same(first: Any, second: Any) -> bool:
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives, which may draw random numbers: the same ones each time."""
+    """Call a function, which may draw random numbers, with the same seed each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return function(*arguments)
@@ -199,7 +199,7 @@ def _same_metric(built: Task, task: Task) -> bool:
 
 
 SIDE = 64
-"""Of the maps that functions are compared by: networks of losses halve them a few times."""
+"""Side of the maps on which functions are compared: networks in losses halve them a few times."""
 
 
 def _raw(task: Task) -> Tensor:
@@ -236,7 +236,7 @@ _ALIKE: dict[str, Callable[[Task, Task], bool]] = {
     "rotate": _same_values("rotate", _target, lambda task: torch.tensor(0.3)),
     "metric": _same_metric,
 }
-"""What has to be the same after a task was stored, and whether it is: all but the weight and how it is drawn."""
+"""Comparisons of what a stored task has to keep, by field: all but the weight and the drawing."""
 
 
 def _rebuild(name: str, kind: str, options: Mapping[str, Any]) -> Task:

@@ -98,35 +98,37 @@ class Task:
     limits: tuple[float, float] | None = None
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
     png_range: tuple[float, float] | None = None
-    """The least and the largest value that `to_png` has room for; `None`: it has room for all."""
+    """The least and the largest value that `to_png` can store; `None`: it can store all."""
     png_holds: str = ""
-    """What the whole numbers of `to_png` are, in words for who receives them."""
+    """Meaning of the whole numbers of `to_png`, in words for readers of the files."""
     raw_form: RawForm = "physical"
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
-    such as its logarithm. What decodes otherwise is not taken for physical (`raw_is_physical`).
+    such as its logarithm. Maps that decode otherwise do not count as physical (`raw_is_physical`).
     """
     averages_labels: bool = True
     """Whether the loss is a mean over labelled pixels; else pixels without a label are counted in it."""
     scales_with_zoom: bool = False
-    """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
+    """Whether objects that look larger are predicted nearer: zooming in by z divides values by z."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How decoded predictions are resized, by networks of one size; class ids and targets always by nearest neighbor:
+    """Interpolation of decoded predictions, by networks of one size; class ids and targets always by nearest neighbor:
     averaging labels would invent values.
     """
     mirror: Callable[[Tensor], Tensor] = keep
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
     fit_colors: Callable[[Iterable[np.ndarray]], Mapping[str, Any]] | None = None
     """`fit_colors(strips)` of a map: the arguments that make `colorize` draw a part of it as it draws the whole.
-    `None`: what a pixel looks like depends on no other.
+    `None`: the color of a pixel depends on no other.
     """
     encode: Callable[[Tensor], Tensor] = keep
-    """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
+    """Target values in the units of the raw map, invalid ones not finite; domain adaptation normalizes depth by their
+    range.
+    """
     error: error_maps.ErrorMap = error_maps.OF_ITS_KIND
     """The error map of one prediction and its target, and its unit: what panels draw; by default that of its kind, in
     its unit.
     """
     pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
+    """`pair_loss(raw, target)` compares pairs of places of coarse maps, as the loss of affinities between places.
     `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
     """
 
@@ -160,7 +162,7 @@ class Task:
 
     @property
     def in_metres(self) -> bool:
-        """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
+        """Whether predictions are lengths, which end rays, move with the camera and make points in space."""
         return self.kind == "length"
 
     @property
@@ -197,8 +199,8 @@ class Task:
 
     @property
     def averages_raw(self) -> bool:
-        """Whether views of one image are averaged as raw maps; else decoded, where what a mirror or a zoom does to the
-        raw map is not known.
+        """Whether views of one image are averaged as raw maps; otherwise decoded, as the effect of mirror and zoom on
+        the raw map is not known.
         """
         return not self.scales_with_zoom and (self.kind == "labels" or self.raw_is_physical or self.mirror is keep)
 
@@ -227,7 +229,8 @@ class Task:
         return raw[:, order] if self.channels > 1 else raw * (order[1] - order[0])
 
     def reads_like(self, other: "Task") -> bool:
-        """Whether raw maps of both say the same: classes, unit and kind are equal, and so is what one map decodes to.
+        """Whether raw maps of both have the same meaning: classes, unit and kind are equal, and one map decodes to the
+        same.
 
         >>> from triptych.tasks import depth, semseg
         >>> depth(loss="l1").reads_like(depth(loss="berhu")), depth(loss="l1").reads_like(depth(loss="log-l1"))

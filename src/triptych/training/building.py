@@ -63,7 +63,7 @@ class Parts:
     validation_set: DenseDataset | None
     target_set: DenseDataset | None
     transforms: tuple[Transform, ...]
-    """Of the training set, then of the target set."""
+    """Transforms of the training set, then of the target set."""
     target_view: Transform | None = None
     """Images of the target set as evaluation sees them."""
     adapter_optimizer: torch.optim.Optimizer | None = None

@@ -41,7 +41,7 @@ class FeatureCache:
 
     @property
     def bytes_per_image(self) -> int:
-        """Of the maps that are kept; 0 before the first image."""
+        """Bytes of the kept maps of one image; 0 before the first."""
         maps = next(iter(self.maps.values()), [])
         return sum(level.numel() * level.element_size() for level in maps)
 

@@ -35,7 +35,7 @@ def set_first_weights(parts: Parts) -> dict[str, Any]:
         parts.average.restart(parts.objective.model)
     if parts.objective.adapter is not None:
         parts.objective.adapter.start(parts.objective.model)
-    # Each process draws its own dropout; the weights were drawn alike before.
+    # Each process draws its own dropout; the weights were drawn from one seed before.
     torch.manual_seed(recipe.seed + parts.accelerator.process_index)
     return report
 
@@ -75,7 +75,7 @@ def _check_settings(recipe: Recipe, model: MultiTaskModel, run: Path) -> dict[st
 
 
 def describe_first_weights(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
-    """Which of the first weights were loaded, and which are random."""
+    """Lines about the first weights: which were loaded, and which are random."""
     if "resumed" in origin:
         return []
     reports = load_reports(parts.objective.model)
@@ -216,7 +216,7 @@ def _check_backbone(
 
 
 def _share(own: Mapping[str, Tensor], names: Collection[str], matched: Collection[str]) -> float:
-    """Which share of the values of `names` is in `matched`."""
+    """Share of the values of `names` that are in `matched`."""
     total = sum(own[name].numel() for name in names)
     return sum(own[name].numel() for name in set(names).intersection(matched)) / total if total else 1.0
 

@@ -185,7 +185,7 @@ def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:
 
 
 def count_labelled(target: Tensor) -> Tensor:
-    """How many images of a batch have at least one valid pixel.
+    """Number of images of a batch with at least one valid pixel.
 
     >>> count_labelled(torch.tensor([[[1, 255]], [[255, 255]]])).item()
     1

@@ -31,11 +31,11 @@ LOOKED_AT = 100
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was measured. Parameters: `(all, trainable)` by part. `memory`: bytes that the peak of this process (on a
-    CPU) or of the device grew to, `None` where the system does not tell. `disk`: bytes of the run folder when it is
-    done, checkpoints and deployed weights. `images`: by split, or why it cannot be read. `labelled`: by task, of
-    `looked_at` images spread over the training set. `kept_features`: bytes in the memory of the host, `memory` of a CPU
-    included, and `filling`: seconds that computing them takes, where `training.cache_features` keeps them.
+    """Measurements. Parameters: `(all, trainable)` by part. `memory`: bytes that the peak of this process (on a CPU) or
+    of the device grew to, `None` where the system does not tell. `disk`: bytes of the run folder when it is done,
+    checkpoints and deployed weights. `images`: by split, or why it cannot be read. `labelled`: by task, of `looked_at`
+    images spread over the training set. `kept_features`: bytes in the memory of the host, `memory` of a CPU included,
+    and `filling`: seconds that computing them takes, where `training.cache_features` keeps them.
     """
 
     parameters: dict[str, tuple[int, int]]

@@ -32,7 +32,7 @@ class RunLock:
         self.lines: list[str] = []
         self._file: int | None = None
         self._key = os.getpid(), run.resolve()
-        # In the folder, where whoever shares it meets it; Windows renames no folder that holds an open file.
+        # In the folder, where all that share it see it; Windows renames no folder that holds an open file.
         self._path = run.with_name(f".{run.name}{FILE}") if sys.platform == "win32" else run / FILE
 
     def __enter__(self) -> "RunLock":
@@ -73,7 +73,7 @@ class RunLock:
                 try:
                     if not _lock(file):
                         return self._refuse(_read_owner(file))
-                    if self._is_here(file):  # whoever had it before deletes it at its end
+                    if self._is_here(file):  # its former owner deletes it when it ends
                         self._file = file
                 finally:
                     if self._file is None:

@@ -35,7 +35,8 @@ class StepNumbers:
 def take_step(
     parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, step: int, stop: Callable[[], bool]
 ) -> StepNumbers:
-    """Train on the next `accumulate` batches; `stop()` tells whether this process was asked to end.
+    """Train on the next `accumulate` batches; `stop()` tells whether this process was asked to end, as any process may
+    be.
 
     Raises `FloatingPointError` before the weights change where a loss is not finite, or the gradient though nothing
     scales it: with loss scaling such steps are skipped, and the scale is halved, until it is 1.

@@ -183,7 +183,7 @@ def sweep(
 ) -> list[Outcome]:
     """Train `recipe` with every setting and every seed into `out`, and return the outcomes, the best first.
 
-    Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
+    Runs that are finished are not trained again, and one that was interrupted is resumed: the same call continues a
     sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
     validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
     Settings that are scored by other tasks, numbers, images, sizes or versions keep their order (`are_ranked`).

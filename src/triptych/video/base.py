@@ -1,5 +1,5 @@
-"""Base class of self-supervision from video: a loss of one task without its labels, never part of the model; and what
-the log says of it.
+"""Base class of self-supervision from video: a loss of one task without its labels, never part of the model; and its
+record in the log.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from triptych.tasks import Task
 from triptych.types import Output, Sample
 
 COUNTS = ("without_neighbors", "without_intrinsics")
-"""What `VideoTerms.skipped` counts, in the order of its entries."""
+"""Reasons that `VideoTerms.skipped` counts, in the order of its entries."""
 STATIC = 0.9
 """Share of pixels without motion above which the camera probably stands."""
 
 
 class VideoTerms(NamedTuple):
-    """What a batch's neighboring frames say.
+    """Terms of a batch from its neighboring frames.
 
     `loss`: takes the place of the task's supervised loss; 0 where no image was usable. `images`: usable ones.
     `static`: share of their pixels that automasking left out. `skipped`: images that could not be used, by `COUNTS`.
@@ -37,14 +37,14 @@ class VideoTerms(NamedTuple):
 
 
 def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, Any]:
-    """Of sums over batches: images that were learnt from, images that were skipped, with the reason, and the share
+    """Record for the log from sums over batches: images that were learnt from, skipped images by reason, and the share
     of pixels that automasking left out.
     """
     return {name: int(sums[f"video/{name}"]) for name in ("images", *COUNTS)} | {"static": static}
 
 
 def video_warnings(record: dict[str, Any]) -> list[str]:
-    """Warnings about frames that teach nothing."""
+    """Warnings about frames without a training signal."""
     if not record["images"]:
         reasons = ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
         return [f"video: no image since the last line could be learnt from ({reasons})"]
@@ -71,7 +71,9 @@ class VideoSupervision(nn.Module):
         self.final, self.intermediate = tasks[task], intermediate_tasks.get(task, tasks[task])
 
     def maps(self, output: Output) -> list[tuple[Task, Tensor]]:
-        """The raw maps of the task with what decodes them: the final one, then those before it, the last first."""
+        """The raw maps of the task, each with the task that decodes it: the final one, then those before it, the last
+        first.
+        """
         earlier = [stage[self.task] for stage in reversed(output.auxiliary) if self.task in stage]
         return [(self.final, output.predictions[self.task]), *((self.intermediate, raw) for raw in earlier)]
 

@@ -6,9 +6,9 @@ and motion share one unknown scale.
 
 Departures. Depth is what the task decodes, in whatever units the network predicts, and smoothness is taken of 1 / depth
 (published: of the sigmoid itself). Intermediate maps come at the image's size, resized as the model does; their
-smoothness is taken at half, a quarter and an eighth of it, as published. What lies outside `near .. far` is pulled back
-by the task's own loss: a sigmoid between bounds cannot leave them, other representations can, where they have no
-gradient. Ties of automasking are static (`views.minimum_error`).
+smoothness is taken at half, a quarter and an eighth of it, as published. Depth outside `near .. far` is pulled back by
+the task's own loss: a sigmoid between bounds cannot leave them, other representations can, where they have no gradient.
+Ties of automasking are static (`views.minimum_error`).
 """
 
 from collections.abc import Mapping

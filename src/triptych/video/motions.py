@@ -1,4 +1,5 @@
-"""How the camera moved from the frame to its neighbors: seen by a network, aligned with the depth so far, or known.
+"""Camera motion from the frame to its neighbors: by a pose network, by image alignment with the present depth, or
+known.
 
 The network is a ResNet on the pair, a few convolutions, six numbers (Godard et al., ICCV 2019); widths and order as
 DenseMTL has them (Lopes et al., WACV 2023): with ResNet-18 12,500,492 parameters, of them 1,314,572 after the trunk.
@@ -70,7 +71,7 @@ class PoseNetwork(nn.Module):
 
 
 def _pair_convolution(conv: nn.Conv2d) -> nn.Conv2d:
-    """The convolution for two images: of two equal ones it says what `conv` says of one."""
+    """The convolution for two images: for two equal ones its output is that of `conv` for one."""
     pair = nn.Conv2d(
         2 * conv.in_channels,
         conv.out_channels,
@@ -98,7 +99,7 @@ class MotionSource(nn.Module):
 class SeenMotions(MotionSource):
     """A pose network on both images, which learns from the photometric loss beside the depth (Zhou et al., CVPR 2017).
 
-    At first it sees nothing, from random weights for hundreds of steps and more, and depth learns nothing meanwhile.
+    From random weights it finds no motion for hundreds of steps and more, and depth learns nothing meanwhile.
     """
 
     def __init__(self, backbone: str, weights: str) -> None:
@@ -132,7 +133,7 @@ class AlignedMotions(MotionSource):
 class KnownMotions(MotionSource):
     """The poses of the dataset: depth is then learnt in their unit, metres.
 
-    Raises `ValueError` where the dataset knows none, or one that is no rigid motion.
+    Raises `ValueError` where the dataset has none, or one that is no rigid motion.
     """
 
     def forward(self, views: Views, depth: Depth) -> Motions:
@@ -159,4 +160,4 @@ MOTIONS: dict[str, Callable[[str, str], MotionSource]] = {
     "known": lambda backbone, weights: KnownMotions(),
     "network": SeenMotions,
 }
-"""Where motions come from, by name; called with the pose network's backbone and weights."""
+"""Sources of motions, by name; called with the pose network's backbone and weights."""

@@ -23,7 +23,7 @@ Motions = Float[Tensor, "views batch 4 4"]
 
 
 class Views:
-    """The neighbors of a batch, with stand-ins where one is missing: the frame itself, which moves nowhere.
+    """The neighbors of a batch, with placeholders where one is missing: the frame itself, without motion.
 
     `images` `(views, B, 3, H, W)`; `present` and `usable` `(views, B)` say which of them exist, and which of these have
     intrinsics. Raises `ValueError` where the dataset gives no neighbors or no intrinsics at all.
@@ -68,7 +68,7 @@ class Views:
         return first.flatten(0, 1), torch.where(earlier, self.frame, self.images).flatten(0, 1)
 
     def motions(self, axis_angle: Tensor, translation: Tensor) -> Motions:
-        """From the frame to each neighbor, of motions that run with time."""
+        """Motions from the frame to each neighbor, given motions in the order of time."""
         forward = rigid_motion(axis_angle.float(), translation.float())
         earlier = self.earlier.flatten()[:, None, None]
         return torch.where(earlier, invert_motion(forward), forward).unflatten(0, self.earlier.shape)
@@ -97,7 +97,7 @@ SSIM_SHARE = 0.85
 
 
 def ssim(first: Images, second: Images) -> Images:
-    """Structural similarity of 3x3 neighborhoods, uniform weights, reflected at the rim; 1 where they are alike.
+    """Structural similarity of 3x3 neighborhoods, uniform weights, reflected at the border; 1 where they are equal.
 
     (2 m1 m2 + C1)(2 s12 + C2) / ((m1^2 + m2^2 + C1)(s1^2 + s2^2 + C2)) (Wang et al., IEEE TIP 2004, eq. 13).
 

@@ -28,8 +28,9 @@ class Weighting(nn.Module):
     """Whether `backward` runs through the graph more than once; a compiled model must then not reuse its buffers
     (`torch._functorch.config.donated_buffer = False`)."""
     shares: Mapping[str, float] = MappingProxyType({})
-    """Where several batches make a step: what the losses of this batch come multiplied by, by task with a label in the
-    step. Their mean over the batches is 1, so that what is linear in the losses needs none of them."""
+    """Where several batches make a step: factors that the losses of this batch are already multiplied by, by task with
+    a label in the step. Their mean over the batches is 1, so that linear weightings can ignore them.
+    """
 
     def __init__(self, names: Sequence[str], *, weights: Mapping[str, float]) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class Weighting(nn.Module):
         return total.detach()
 
     def end_epoch(self, losses: Mapping[str, float]) -> None:
-        """Told the mean raw loss of each task after every epoch; schedules such as DWA use it."""
+        """Receive the mean raw loss of each task after every epoch, for schedules such as DWA."""
 
     def weighted_sum(self, losses: Mapping[str, Tensor], factors: Mapping[str, Tensor | float]) -> Tensor:
         """sum_t factor_t w_t L_t over the tasks in `losses`."""

@@ -152,7 +152,7 @@ class GradientBalancing(Weighting):
 
     @classmethod
     def further_options(cls, options: Mapping[str, Any]) -> Callable[..., nn.Module]:
-        """What takes the options that this class has not."""
+        """Constructor that takes the options that this class lacks."""
         return named_choice("aggregator", str(options.get("aggregator") or cls.aggregator_name), aggregators())
 
     def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:

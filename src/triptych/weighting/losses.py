@@ -150,7 +150,7 @@ class RandomWeighting(Weighting):
     """total = sum_t lambda_t w_t L_t, lambda the softmax of new normal numbers for every batch (Lin et al., TMLR 2022).
 
     The numbers of a batch depend on `seed` and on how many batches came before, which a buffer counts: a resumed run
-    goes on where it stopped, every process draws the same, and nobody else's random numbers move.
+    continues where it stopped, every process draws the same, and other random numbers stay the same.
 
     >>> weighting = RandomWeighting(["a", "b"], weights={"a": 1.0, "b": 1.0})
     >>> total = weighting({"a": torch.tensor(1.0), "b": torch.tensor(1.0)})
