@@ -1,8 +1,10 @@
 """Pseudo-labels: beside labels and never over one, what the teacher said, noted, weighed, and never truth."""
 
 import hashlib
+import os
 import re
 import shutil
+import sys
 import tomllib
 from dataclasses import replace
 from unittest.mock import Mock
@@ -519,6 +521,16 @@ def test_the_least_confident_are_shown_first(folder, teacher, tmp_path, monkeypa
     assert "unknown image of" in capsys.readouterr().err
     assert main([*show, "--least-confident", "semseg"]) == 2
     assert "has no pseudo-labels of semseg whose confidence is known" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on other systems")
+def test_images_whose_names_are_no_text_are_labelled(folder, teacher):
+    name = os.fsdecode(b"\xff")
+    image = folder / "images/train/2.png"
+    image.rename(image.with_stem(name))
+    done = label_folder(folder, "t", ("depth",), split="train", min_confidence=0.0)
+    assert name in [path.stem for path, _ in done.least_confident["depth"]]
+    assert name in [path.stem for _, path, _ in rank_confidence(Folder(folder), "depth")]
 
 
 def test_a_row_of_confidence_that_a_full_disk_cut_is_left_out(folder, teacher):

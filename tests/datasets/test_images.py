@@ -1,5 +1,7 @@
 """Pictures without labels."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from triptych.data.subset import LABEL_SETTINGS
 from triptych.datasets import open_dataset
 
 
@@ -28,6 +31,18 @@ def test_every_picture_below_a_folder_is_an_image_without_labels(tmp_path: Path)
     before = dataset.fingerprint()
     paint(tmp_path / "z.png", 0)
     assert open_dataset("images", tmp_path).fingerprint() != before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on other systems")
+def test_names_need_not_be_text(tmp_path: Path) -> None:
+    """A name of other bytes, as old archives hold them, is read, known by its fingerprint and keeps its labels."""
+    paint(tmp_path / os.fsdecode(b"\xff.png"), 0)
+    dataset = open_dataset("images", tmp_path)
+    assert len(dataset[0].image) == 3
+    [before, key] = dataset.fingerprint(), dataset.key(0)
+    paint(tmp_path / os.fsdecode(b"\xfe.png"), 0)
+    assert open_dataset("images", tmp_path).fingerprint() != before
+    assert all(choose(key, ["semseg", "depth"]) for choose in LABEL_SETTINGS.values())
 
 
 def test_raises_for_what_there_is_not(tmp_path: Path) -> None:

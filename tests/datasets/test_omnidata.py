@@ -152,6 +152,9 @@ def test_buildings_are_kept_whole(root: Path, tmp_path: Path) -> None:
     assert [buildings(split=split, split_list=str(table)) for split in ("train", "val", "test")] == [
         [name] for name in BUILDINGS
     ]
+    before = buildings(split="train", split_list=str(table))
+    table.write_text(table.read_text(), encoding="utf-8-sig")  # as spreadsheets save it
+    assert buildings(split="train", split_list=str(table)) == before
     table.write_text("allensville\n")
     with pytest.raises(ValueError, match=r"train_val_test_tiny.csv is not a table of buildings"):
         Omnidata(root, split_list=str(table))

@@ -147,7 +147,7 @@ def keep_some(key: str, names: Sequence[str]) -> set[str]:
 
 
 def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "big")
 
 
 LABEL_SETTINGS: dict[str, Callable[[str, Sequence[str]], set[str]]] = {"one": keep_one, "random": keep_some}

@@ -54,5 +54,5 @@ class Images(DenseDataset):
             "name": self.name,
             "split": self.split,
             "images": len(self),
-            "files_sha256": hashlib.sha256(listing.encode()).hexdigest(),
+            "files_sha256": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest(),
         }

@@ -355,7 +355,7 @@ class Published(InFiles):
             "images": len(self),
             "labels": {name: sum(key in self.listing[name] for key in self.keys) for name in self.sources},
             "classes": {name: list(task.classes) for name, task in self.tasks.items() if name in self.encodings},
-            "files_sha256": hashlib.sha256("".join(listing).encode()).hexdigest(),
+            "files_sha256": hashlib.sha256("".join(listing).encode(errors="surrogateescape")).hexdigest(),
         } | ({"split_by": self.split_by} if self.split_by else {})
 
     def _require_images(self, keys: Sequence[str], split: str) -> None:

@@ -259,7 +259,7 @@ class NYUv2(Published):
         """Inputs with the entries of the official file, and a hash of the poses of frames."""
         poses = hashlib.sha256()
         for key, pose in sorted(self.nearby.poses.items()):
-            poses.update(f"{key} {pose.tolist()}\n".encode())
+            poses.update(f"{key} {pose.tolist()}\n".encode(errors="surrogateescape"))
         return super().inputs() | {"entries": self.entries, "poses": poses.hexdigest()}
 
     def fingerprint(self) -> dict[str, object]:

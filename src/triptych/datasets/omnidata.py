@@ -8,6 +8,7 @@ codes differ from component to component and are not read.
 
 import csv
 import hashlib
+import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from triptych.data.arrays import read_array
 from triptych.data.cameras import focal_length
 from triptych.data.errors import DataError
 from triptych.data.files import walk_files
+from triptych.data.lists import read_text
 from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
@@ -70,11 +72,12 @@ class Omnidata(Published):
     """One split of a folder in the Omnidata or Taskonomy format; keys look like `taskonomy/allensville/point_0_view_1`.
 
     Buildings are kept whole: `split_list` is a CSV file as Taskonomy publishes (columns id, train, val, test);
-    `validation` names those that are held out; with neither it is a tenth, by a hash of the name, or one. `fov` is the
-    horizontal field of view in degrees where no `point_info` file tells it. Components named in `unscaled` have no
-    depth, because their step is unknown; `step` is that of the others in metres. `boundary_threshold` makes boundaries
-    of the strengths in `edge_occlusion`; there are none without it, as no threshold is documented. A missing label is
-    an all-invalid map, unless `allow_missing` is false.
+    `validation` names those that are held out; with neither it is a tenth, by a hash of the name (more downloads move
+    no building), or, where that is none, one building. `fov` is the horizontal field of view in degrees where no
+    `point_info` file tells it. Components named in `unscaled` have no depth, because their step is unknown; `step` is
+    that of the others in metres. `boundary_threshold` makes boundaries of the strengths in `edge_occlusion`; there are
+    none without it, as no threshold is documented. A missing label is an all-invalid map, unless `allow_missing` is
+    false.
     """
 
     name = "omnidata"
@@ -200,8 +203,7 @@ def _draw(name: str) -> float:
 
 
 def _read_split_list(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     if not rows or not {"id", "train", "val"} <= set(rows[0]):
         raise ValueError(f"split_list {path} is not a table of buildings with the columns id, train, val and test.")
     yield from ((row["id"], split) for row in rows for split in ("train", "val", "test") if row.get(split) == "1")

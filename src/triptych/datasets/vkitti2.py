@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from triptych.data.errors import DataError
-from triptych.data.lists import packaged_lines
+from triptych.data.lists import packaged_lines, read_text
 from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.splitting import PAPER_CODE, take_held_out, take_paper_code
@@ -200,7 +200,7 @@ def list_drives(
 def read_colors(path: Path) -> dict[tuple[int, int, int], str]:
     """Names of the colors in a `colors.txt`, written as `VKITTI2_NAMES` are; raises `ValueError` naming a bad line."""
     colors = {}
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in read_text(path).splitlines()[1:]:
         match = re.fullmatch(r"(\w+)\s+(\d+)\s+(\d+)\s+(\d+)", line.strip())
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).lower() if match else ""
         if match is None or name not in (*VKITTI2_NAMES, "undefined"):

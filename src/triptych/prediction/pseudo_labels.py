@@ -85,7 +85,7 @@ def note_confidence(descriptor: Descriptor, name: str, path: Path, confidence: f
             if file.read(1) != b"\n":  # a full disk cut the row before
                 line.write("\r\n")
         rows.writerow((path.relative_to(descriptor.root).as_posix(), f"{confidence:.4f}", f"{labelled:.4f}"))
-        file.write(line.getvalue().encode())
+        file.write(line.getvalue().encode(errors="surrogateescape"))
 
 
 def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]:
@@ -97,7 +97,7 @@ def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]
     if not table.exists():
         return []
     sure = {}
-    with naming_damage(table), table.open(newline="", encoding="utf-8") as file:
+    with naming_damage(table), table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
             with suppress(ValueError, TypeError):  # a row that was cut, or the header again
                 float(row["labelled"])

@@ -75,7 +75,7 @@ def adapt_run(
                 "weights_sha256": weights,
                 "adapter": target.name,
                 "images": len(seen),
-                "keys_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest(),
+                "keys_sha256": hashlib.sha256("\n".join(seen).encode(errors="surrogateescape")).hexdigest(),
                 **({} if shorter_side is None else {"shorter_side": shorter_side}),
             },
             "data": {"target": dataset.fingerprint()},
