@@ -51,6 +51,8 @@ def test_collate_names_what_does_not_fit() -> None:
     lacking = Sample(image=torch.rand(3, 4, 6), targets={"depth": torch.zeros(1, 4, 6)}, key="c")
     with pytest.raises(ValueError, match="'c' has targets"):
         collate([make("a"), lacking])
+    with pytest.raises(ValueError, match=r"'b' has 0 neighbors.*first of the batch 1.*missing_view"):
+        collate([replace(make("a"), neighbors=(make("v"),)), make("b")])
     with pytest.raises(ValueError, match="no samples"):
         collate([])
 

@@ -165,8 +165,8 @@ def keep_labels(target: Tensor, keep: Tensor) -> Tensor:
 def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples of one size into a batch.
 
-    Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share
-    them; as many neighbors as every sample has.
+    Raises `ValueError` when sizes, tasks or numbers of neighbors differ. Cameras are kept when every sample has one;
+    extras when all share them.
     """
     if not samples:
         raise ValueError("collate: no samples; pass at least one.")
@@ -183,6 +183,11 @@ def collate(samples: Sequence[Sample]) -> Sample:
                 f"collate: sample {sample.key!r} has targets {sorted(sample.targets)}, the first of the batch has "
                 f"{sorted(names)}; give a missing label as an all-invalid map."
             )
+        if len(sample.neighbors) != len(samples[0].neighbors):
+            raise ValueError(
+                f"collate: sample {sample.key!r} has {len(sample.neighbors)} neighbors, the first of the batch "
+                f"{len(samples[0].neighbors)}; give triptych.missing_view(sample, offset) for those that are not there."
+            )
     cameras = [sample.camera for sample in samples]
     extras = set.intersection(*(set(sample.extras) for sample in samples))
     return Sample(
@@ -191,7 +196,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         key=tuple(str(sample.key) for sample in samples),
         camera=_stack_cameras(cameras),
         extras={name: torch.stack([sample.extras[name] for sample in samples]) for name in sorted(extras)},
-        neighbors=tuple(collate(views) for views in zip(*(sample.neighbors for sample in samples), strict=False)),
+        neighbors=tuple(collate(views) for views in zip(*(sample.neighbors for sample in samples), strict=True)),
     )
 
 

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from saved_maps import save
 
 from triptych.augmentation.presets import build_transform
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, as_neighbor
 from triptych.data.fingerprints import as_noted
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, SomeTasks, Subset, spread
 from triptych.datasets.mixed import Mixed, take_turns
+from triptych.models.cvm import known_views
 from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
-from triptych.types import IGNORE, UNUSED, Sample, valid_pixels
+from triptych.types import IGNORE, UNUSED, Camera, Sample, collate, valid_pixels
 
 SIZE = (10, 12)
 
@@ -125,6 +126,39 @@ def test_a_renamed_task_lives_on_in_a_run_folder() -> None:
     assert [(name, task.name, task.classes) for name, task in again.items()] == [
         (name, task.name, task.classes) for name, task in tasks.items()
     ]
+
+
+class Filmed(Some):
+    """Images with `frames` neighbors each, a camera, and its pose where they are `posed`; image 0 may be damaged."""
+
+    frames, posed, damaged = 1, True, False
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.damaged and index == 0:
+            raise OSError("image file is truncated")
+        sample = super().__getitem__(index)
+        view = replace(sample, camera=Camera(torch.eye(3), torch.eye(4) if self.posed else None), neighbors=())
+        return replace(view, neighbors=tuple(as_neighbor(view, -1) for _ in range(self.frames)))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_sources_with_fewer_views_get_views_of_nan(damaged: bool) -> None:
+    """Else a batch has as few as its poorest sample, and whoever learns from them gets none without a word."""
+    filmed, still, plain = Filmed("filmed", 3, (depth(),)), Filmed("still", 3, (depth(),)), Filmed("plain", 3, ())
+    filmed.frames, filmed.damaged, still.frames, still.posed, plain.frames = 2, damaged, 0, False, 0
+    for sources in ((filmed, still, INDOOR), (INDOOR, still, filmed)):
+        mixed = mix(*sources)
+        samples = {mixed.key(index): mixed[index] for index in range(len(mixed)) if mixed.key(index) != "filmed/0"}
+        rich, poor, bare = samples["filmed/1"], samples["still/1"], samples["indoor/1"]
+        batch = collate([poor, rich, bare])
+        assert [view.targets.keys() for view in batch.neighbors] == [mixed.tasks.keys()] * 2
+        assert collate([poor, rich]).neighbors[0].extras["offset"].tolist() == [1, -1]
+        assert known_views(batch).tolist() == [[False, True, False]] * 3
+        assert torch.equal(batch.neighbors[0].image[1], rich.neighbors[0].image)
+        assert batch.camera.intrinsics.isfinite().all(dim=(1, 2)).tolist() == [True, True, False]
+        assert not valid_pixels(batch.neighbors[1].targets["depth"][[0, 2]]).any()
+    assert mix(still)[0].neighbors == ()
+    assert mix(still, plain)[0].camera.pose is None  # nobody asked for views: cameras are as they were
 
 
 def test_different_classes_are_named_one_by_one() -> None:

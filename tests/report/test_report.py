@@ -13,18 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from browser import SWITCHES, find_browser
 from PIL import Image
 
 from triptych.data.cameras import intrinsics_matrix
+from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, to_json
 from triptych.report.charts import draw_curve, draw_histogram, draw_precision_recall
 from triptych.report.examples import embed, show_example
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
+from triptych.report.run import make_example
 from triptych.report.tables import relative_gain, show_results
 from triptych.report.values import Example, RunReport, read_run, unflatten
 from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import write_tasks
+from triptych.types import Camera, Sample
 
 TASKS = {task.name: task for task in (semseg(["wall", "floor"]), depth(), normals(), boundary())}
 HEIGHT, WIDTH = 30, 48
@@ -253,6 +257,16 @@ def test_clouds_hold_the_depth_of_known_pixels(width):
     np.testing.assert_allclose(stored * cloud["scale"], expected, atol=cloud["scale"])
     assert cloud["intrinsics"] == [500, 510, 20, 15]
     assert make_cloud({"semseg": TASKS["semseg"]}, shown) is None
+
+
+def test_a_camera_of_nan_is_one_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images among others that have one: the page's script cannot read NaN."""
+    ones = torch.ones(1, 1, 4, 6)
+    sample = Sample(torch.zeros(1, 3, 4, 6), {"depth": ones}, ("a",), Camera(torch.full((1, 3, 3), torch.nan)))
+    monkeypatch.setattr(Predictor, "predict", lambda self, image: {"depth": ones})
+    cloud = make_cloud(TASKS, make_example(Predictor.__new__(Predictor), sample))
+    assert cloud["intrinsics"][2:] == [3, 2]
+    assert cloud["assumed"]
 
 
 def test_a_report_without_anything_is_still_a_page():

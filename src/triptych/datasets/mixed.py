@@ -22,13 +22,17 @@ A mixture is described in a TOML file, which is the `root` of the dataset `mixed
 
 A task that a source does not have is invalid in its samples. A task that several have must mean the same in all of
 them: the same classes in the same order. Its loss is that of the first source that has it.
+
+Where any source has neighbors, all samples have as many, and cameras and poses where any source has them: NaN stands
+for what a source lacks.
 """
 
 import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -37,13 +41,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.data.base import DenseDataset, Draw
+from triptych.data.base import DenseDataset, Draw, missing_view
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
 from triptych.folders.descriptor import build_section
 from triptych.lookup import named_choice
 from triptych.tasks import Task, semseg
-from triptych.types import IGNORE, Sample
+from triptych.types import IGNORE, Camera, Sample
 
 OTHERS = "*"
 
@@ -349,7 +353,11 @@ class Mixed(DenseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         source, own = self.locate(index)
-        return source.read(source.dataset[own], self.tasks)
+        return source.read(self._views.complete(source.dataset[own]), self.tasks)
+
+    @cached_property
+    def _views(self) -> "MostViews":
+        return MostViews.of(filter(None, (_first_readable(source.dataset) for source in self.sources)))
 
     def fingerprint(self) -> dict[str, object]:
         """Fingerprints of the sources, with their shares and how classes are renamed."""
@@ -390,6 +398,45 @@ class Mixed(DenseDataset):
             left = [int(indices[place]) - int(end) + len(dataset) for place in own.tolist()]
             draws.append(dataset.draw if len(own) == len(dataset) else dataset.draw_among(left))
         return partial(draw_in_turns, take_turns(self.shares, len(indices)), draws, places)
+
+
+@dataclass(frozen=True)
+class MostViews:
+    """The most neighbors that samples of any source have, and whether any of their views has a camera, or a pose."""
+
+    neighbors: int
+    cameras: bool
+    poses: bool
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> "MostViews":
+        """Those of some samples, such as one of each source."""
+        known = list(samples)
+        cameras = [view.camera for sample in known for view in (sample, *sample.neighbors) if view.camera is not None]
+        most = max((len(sample.neighbors) for sample in known), default=0)
+        return cls(most, bool(cameras), any(camera.pose is not None for camera in cameras))
+
+    def complete(self, sample: Sample) -> Sample:
+        """The sample with NaN for neighbors, cameras and poses that it lacks, where any source has neighbors."""
+        if not self.neighbors:
+            return sample
+        views = [replace(view, camera=self._camera(view.camera)) for view in (sample, *sample.neighbors)]
+        missing = [missing_view(views[0], 1)] * (self.neighbors - len(sample.neighbors))
+        return replace(views[0], neighbors=(*views[1:], *missing))
+
+    def _camera(self, known: Camera | None) -> Camera | None:
+        camera = Camera(torch.full((3, 3), torch.nan)) if known is None and self.cameras else known
+        if camera is None or camera.pose is not None or not self.poses:
+            return camera
+        return replace(camera, pose=torch.full((4, 4), torch.nan))
+
+
+def _first_readable(dataset: DenseDataset) -> Sample | None:
+    """The first sample without a damaged file."""
+    for index in range(len(dataset)):
+        with suppress(Exception):  # readers raise whatever their file formats do
+            return dataset[index]
+    return None
 
 
 def take_turns(shares: np.ndarray, length: int) -> np.ndarray:

@@ -98,7 +98,7 @@ def has_cameras(name: str, root: str) -> None:
             )
     require(
         len(counts) == 1,
-        f"samples have {' or '.join(map(str, sorted(counts)))} neighbors, of which batches keep the fewest; give "
+        f"samples have {' or '.join(map(str, sorted(counts)))} neighbors, which no batch can hold; give "
         "triptych.missing_view(sample, offset) for those that are not there.",
     )
 

@@ -64,12 +64,15 @@ def draw_overview(tasks: Mapping[str, Task], example: Example) -> Image.Image:
 def make_example(predictor: Predictor, sample: Sample) -> Example:
     """Predict a batch of one for the report; tasks without a label on this image have no target."""
     predictions = predictor.predict(sample.image)
+    camera = sample.camera
+    if camera is not None and not bool(camera.intrinsics.isfinite().all()):
+        camera = None  # of this image not known
     return Example(
         name=sample.image_keys[0],
         image=to_pixels(sample.image[0]),
         predictions={name: _array(value) for name, value in predictions.items()},
         targets={name: _array(sample.targets[name]) for name in predictions if name in sample.targets},
-        intrinsics=None if sample.camera is None else _array(sample.camera.intrinsics),
+        intrinsics=None if camera is None else _array(camera.intrinsics),
     )
 
 
