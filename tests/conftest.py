@@ -20,6 +20,10 @@ if os.environ.get("TRIPTYCH_CHECK_SHAPES", "1") == "1":
     install_import_hook("triptych", "beartype.beartype")
 
 import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("triptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("triptych")  # how fast a machine is, and what else it does, fails no property
 
 os.fsync = lambda descriptor: None  # no test cuts the power, and disks take a tenth of the suite's time for it
 

@@ -48,7 +48,7 @@ def test_bytes_put_in_are_told(tmp_path: Path, name: str) -> None:
             read_array(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(8, 10**6), bit=st.integers(0, 7))
 def test_no_bit_of_a_png_changes_unseen(tmp_path: Path, place: int, bit: int) -> None:
     path = write(tmp_path, "PNG of 16 bits")

@@ -672,7 +672,7 @@ STORES: dict[str, Callable[[np.ndarray, list[int]], np.ndarray]] = {
 }
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(
     store=st.sampled_from(sorted(STORES)),
     codes=CODES,

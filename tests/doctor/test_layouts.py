@@ -41,7 +41,7 @@ KEPT: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Draw, Draw]] = {
 }
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(names=st.sampled_from(sorted(NAMES)), kept=st.sampled_from(sorted(KEPT)), choice=st.integers(0, 99))
 def test_folders_drawn_at_random_give_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, names: str, kept: str, choice: int

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from boundary_maps import IMAGES, expected, golden_annotators, golden_map, smooth_map
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -14,7 +14,6 @@ from triptych.metrics.contours import label_outlines, oriented_suppression, thin
 LABELS = arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 2))
 
 
-@settings(deadline=None)
 @given(LABELS)
 def test_outlines_by_the_rule(labels: np.ndarray) -> None:
     height, width = labels.shape

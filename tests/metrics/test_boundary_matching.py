@@ -45,7 +45,7 @@ def cost_of_parts(costs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> f
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1.5, 2.3, 6.4]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_exhaustive_search_on_small_maps(seed: int, radius: float) -> None:
     random = np.random.default_rng(seed)
     maps = np.zeros((2, 5, 4), bool)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from boundary_maps import golden_map, smooth_map
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import thin as scikit_thin
@@ -13,7 +13,6 @@ from triptych.metrics.contours import thin, thin_nested
 MASKS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_equals_scikit_image_on_any_small_mask(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(thin(mask), scikit_thin(mask))
@@ -31,7 +30,6 @@ def test_equals_scikit_image_on_a_real_map(threshold: int) -> None:
     np.testing.assert_array_equal(thin(mask), scikit_thin(mask))
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_thinning_twice_changes_nothing(mask: np.ndarray) -> None:
     once = thin(mask)

@@ -105,7 +105,7 @@ class Gallery(DenseDataset):
         return replace(sample, neighbors=(before, replace(before, targets={}))[: index % 3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays.arrays(
         st.sampled_from(["<f4", "<f8", "<i8", "<i4", "u1", "?", "<f2"]),

@@ -18,7 +18,7 @@ from triptych.types import Sample, collate
 INVERSE_DEPTHS = torch.tensor([1e-4, 0.2, 0.7, 2.0, 10.0], dtype=torch.float64)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 1000))
 def test_a_sweep_equals_a_loop_over_pixels_and_planes(seed: int) -> None:
     """Every feature is interpolated and multiplied, one by one; some points lie behind or beside the other view."""

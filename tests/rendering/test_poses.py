@@ -22,7 +22,7 @@ def rigid(seed: int) -> torch.Tensor:
     return pose
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_relative_poses_take_points_from_camera_to_camera(seed: int) -> None:
     first, second = rigid(seed), rigid(seed + 1)

@@ -48,7 +48,7 @@ def bilinear(plane: np.ndarray, x: float, y: float) -> float:
     return float((1 - b) * upper + b * lower)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 1000))
 def test_warping_equals_a_loop_over_pixels(seed: int) -> None:
     image, depth, motion = scene(seed)
@@ -95,7 +95,7 @@ def test_points_behind_the_camera_are_not_in_view_and_stay_finite() -> None:
     assert depth.grad.isfinite().all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_projection_takes_back_what_lifting_did(seed: int) -> None:
     _, depth, motion = scene(seed)
@@ -107,7 +107,7 @@ def test_projection_takes_back_what_lifting_did(seed: int) -> None:
     torch.testing.assert_close(move_points(move_points(points, motion), invert_motion(motion)), points)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_rotations_are_those_of_rodrigues(seed: int) -> None:
     vector = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -59,7 +59,7 @@ def test_weights_composite_depth_and_distortion_equal_loops() -> None:
         assert volume.distortion(weights, distances, intervals)[ray].item() == pytest.approx(spread)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=20), st.floats(1e-4, 1e3))
 def test_weights_are_shares(density: list[float], length: float) -> None:
     density = torch.tensor(density)
