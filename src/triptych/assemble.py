@@ -249,10 +249,12 @@ def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDa
     `unread` tasks.
     """
     dataset = build_dataset(recipe, recipe.data.train_split)
-    rest = tuple(name for name in dataset.tasks if name not in unread)
-    if len(rest) < len(dataset.tasks):
+    left = {name: task for name, task in dataset.tasks.items() if name in unread}
+    if left:
+        rest = tuple(name for name in dataset.tasks if name not in left)
         data = replace(recipe.data, options={**recipe.data.options, "tasks": rest})
         dataset = build_dataset(replace(recipe, data=data), recipe.data.train_split)
+        dataset.unread = left
     data = recipe.data
     if data.train_images:
         dataset = spread(dataset, data.train_images)
@@ -270,11 +272,10 @@ def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task],
     cannot supervise.
     """
     data = recipe.data
-    known = dataset.tasks | {
-        name: named_choice("task in video.task", name, TASKS)()
-        for name in unread_tasks(recipe)
-        if name not in dataset.tasks
-    }
+    known = dict(dataset.tasks)
+    for name in unread_tasks(recipe):
+        if name not in known:
+            known[name] = dataset.unread.get(name) or named_choice("task in video.task", name, TASKS, known)()
     names = data.tasks or tuple(name for name in known if name not in data.auxiliary_tasks)
 
     def build(name: str) -> Task:

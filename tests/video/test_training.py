@@ -159,6 +159,30 @@ def test_labels_of_the_task_are_not_read(root: str, tmp_path: Path, monkeypatch:
         run_recipe(change(recipe, video__labels=True), tmp_path / "labels")
 
 
+@pytest.mark.parametrize("fewer", [{}, {"data__train_images": 4}, {"data__label_setting": "one"}])
+def test_the_task_may_have_a_name_of_its_own(root: str, fewer: dict[str, object]) -> None:
+    """The dataset knows what it is, although its labels are not read."""
+    source = {"dataset": "rooms", "root": root, "options": OPTIONS, "rename": {"depth": "range"}}
+    recipe = change(
+        RECIPE,
+        data__dataset="mixed",
+        data__options={"sources": {"rooms": source}},
+        data__tasks=("semseg", "range"),
+        data__task_options={"range": {"loss": "log-l1"}},
+        video__task="range",
+        **fewer,
+    )
+    dataset = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
+    assert "range" not in dataset.tasks
+    tasks, _ = assemble.build_tasks(recipe, dataset)
+    assert (tasks["range"].name, tasks["range"].constructor) == ("range", "depth")
+    assert tasks["range"].options["loss"] == "log-l1"
+    assert assemble.build_video(recipe, assemble.build_model(recipe, tasks)).final is tasks["range"]
+    wrong = change(recipe, video__task="rang")
+    with pytest.raises(ValueError, match=r"unknown task in video.task 'rang'; did you mean 'range'"):
+        assemble.build_tasks(wrong, assemble.build_training_set(wrong, unread=assemble.unread_tasks(wrong)))
+
+
 def test_labels_and_video_together(root: str, tmp_path: Path) -> None:
     recipe = change(RECIPE, data__root=root, schedule__steps=1, video__labels=True)
     [line] = lines(run_recipe(recipe, tmp_path / "run"))

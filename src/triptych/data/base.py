@@ -31,6 +31,8 @@ class DenseDataset:
     name: str
     """Name in messages and files; by default that of its class."""
     tasks: dict[str, Task]
+    unread: Mapping[str, Task] = MappingProxyType({})
+    """Tasks that it has, and whose labels are left unread: they are learned without (`video.task`)."""
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of pseudo-labels, by task and key: used in training, never as ground truth."""
     notes: Sequence[str] = ()
