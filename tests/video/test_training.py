@@ -254,6 +254,15 @@ def test_frames_without_neighbors_are_counted(tmp_path: Path) -> None:
     assert line["labelled"] == {"depth": 4}
 
 
+def test_a_pass_without_a_usable_frame_ends_with_what_was_missing(tmp_path: Path) -> None:
+    write_frames(tmp_path / "data", range(2))
+    Image.new("RGB", (SIZE[1], SIZE[0] + 32)).save(tmp_path / "data/frames/walk/0001.png")
+    recipe = change(folder_recipe(tmp_path / "data"), data__batch_size=1)
+    says = r"video: no image of the first pass could teach 'depth' \(without neighbors: 2, without intrinsics: 0\); "
+    with pytest.raises(ValueError, match=says + ".*neighbor_frames"):
+        run_recipe(recipe, tmp_path / "run")
+
+
 def test_a_standing_camera_is_reported(tmp_path: Path) -> None:
     write_frames(tmp_path / "data", range(4), still=True)
     folder = run_recipe(folder_recipe(tmp_path / "data"), tmp_path / "run")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from triptych.assemble import unread_tasks
 from triptych.data.errors import DataError
 from triptych.data.loading import has_label
 from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
@@ -24,7 +25,7 @@ from triptych.training.run_folder import check_run_folder
 from triptych.training.run_lock import RunLock
 from triptych.training.step import take_step
 from triptych.training.validation import ValidationNotFinite, deploy, redeploy, validate
-from triptych.video.base import video_record, video_warnings
+from triptych.video.base import count_skipped, video_record, video_warnings
 
 
 def train(
@@ -122,15 +123,22 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
 
 
 def _missing_labels(parts: Parts, state: TrainingState) -> Iterator[str]:
-    """Lines about tasks that had no label in the first pass; `DataError` where no image has one: such a task would
-    train to the end with a loss of 0.
+    """Lines about tasks that had no label in the first pass; `DataError` where no image has one, or no frame taught a
+    task that learns from video alone: such a task would train to the end with a loss of 0.
 
     Crops miss small labels, and a pass of a mixture shows a part of a large source: then files decide.
     """
-    data = parts.recipe.data
+    data, unread = parts.recipe.data, unread_tasks(parts.recipe)
     for name in parts.tasks:
         if state.epoch.sums.get(f"labelled/{name}"):
             continue
+        if name in unread:
+            skipped = count_skipped(video_record(state.epoch.sums, None))
+            raise DataError(
+                f"video: no image of the first pass could teach '{name}' ({skipped})",
+                "ask the dataset for neighboring frames that it has, of one size (data.options neighbor_frames), and "
+                "for the camera's intrinsics (a folder names them in the [camera] section of its dataset.toml)",
+            )
         if not has_label(parts.training_set, name, num_workers=data.num_workers, on_bad_sample=data.on_bad_sample):
             raise DataError(
                 f"no training image has a label of task '{name}'",

@@ -43,11 +43,19 @@ def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, A
     return {name: int(sums[f"video/{name}"]) for name in ("images", *COUNTS)} | {"static": static}
 
 
+def count_skipped(record: Mapping[str, Any]) -> str:
+    """How many images could not be used, and why, as text.
+
+    >>> count_skipped({"without_neighbors": 2, "without_intrinsics": 0})
+    'without neighbors: 2, without intrinsics: 0'
+    """
+    return ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
+
+
 def video_warnings(record: dict[str, Any]) -> list[str]:
     """Warnings about frames without a training signal."""
     if not record["images"]:
-        reasons = ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
-        return [f"video: no image since the last line could be learnt from ({reasons})"]
+        return [f"video: no image since the last line could be learnt from ({count_skipped(record)})"]
     if record["static"] > STATIC:
         return [
             f"video: over {STATIC:.0%} of the pixels look the same in the neighboring frames and teach nothing; does "
