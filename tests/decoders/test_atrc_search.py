@@ -5,11 +5,14 @@ import torch
 from torch.nn import functional as F
 
 import triptych
+from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.decoders.atrc import ATRC, CONTEXTS, read_genotype
 from triptych.decoders.atrc_search import Architecture, ATRCSearch
-from triptych.recipes.config import OptimizerConfig
+from triptych.prediction import Predictor
+from triptych.recipes.config import ModelConfig, OptimizerConfig, Recipe
 from triptych.tasks import depth, normals, semseg
+from triptych.training.first_weights import initialize
 from triptych.training.objective import Objective
 from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
 from triptych.types import Sample
@@ -167,6 +170,23 @@ def test_evaluation_draws_nothing_and_does_not_count():
         decoder.penalties()
     assert all(torch.equal(first[name], again[name]) for name in TASKS)
     assert decoder.architecture.step == 0
+
+
+def test_a_search_from_the_weights_of_another_begins_at_its_beginning(tmp_path):
+    recipe = Recipe(model=ModelConfig("resnet18_half", "atrc-search", decoder_options={"width": 8, "steps": 2}))
+    ended, new = (assemble.build_model(recipe, {"depth": depth()}) for _ in range(2))
+    decide(ended.decoder, {"depth": {"depth": "global"}})
+    with torch.no_grad():
+        ended.decoder.architecture()
+    ended.decoder.architecture.step.fill_(2)
+    Predictor(ended, recipe=recipe).save_pretrained(tmp_path)
+    begun = {name: value.clone() for name, value in new.decoder.architecture.state_dict().items()}
+    report = initialize(new, (str(tmp_path),))
+    assert all(torch.equal(value, begun[name]) for name, value in new.decoder.architecture.state_dict().items())
+    others = {name: value for name, value in new.state_dict().items() if "architecture" not in name}
+    assert all(torch.equal(value, ended.state_dict()[name]) for name, value in others.items())
+    assert report["missing"] == []
+    assert all("architecture" in name for name in report["unexpected"])
 
 
 def test_the_objective_adds_the_entropy_and_the_logits_have_a_rate():

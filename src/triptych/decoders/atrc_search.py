@@ -39,6 +39,8 @@ class Architecture(nn.Module):
 
     undecayed: ClassVar[bool] = True
     """Weight decay would pull logits towards 0 (equal contexts), most those of the earliest decisions."""
+    starts_anew: ClassVar[bool] = True
+    """A search from another's weights has its own schedule; logits that lead would freeze their pairs at once."""
     offered: Tensor
     frozen: Tensor
     step: Tensor

@@ -106,9 +106,9 @@ def initialize(model: MultiTaskModel, runs: tuple[str, ...]) -> dict[str, Any]:
 
     From one run every tensor of the same name and shape is taken; another decoder stays random, and so do the modules
     of a task that the run does not have, or whose maps have another meaning there (`Task.reads_like`: other classes or
-    other units, the logarithm of depth). Raises `ValueError` where the backbone is another. Several runs need a model
-    with `load_single_tasks(states)`, which takes their tensors by task, and are refused where the maps of a task have
-    another meaning.
+    other units, the logarithm of depth). Modules with a true attribute `starts_anew` keep what they have. Raises
+    `ValueError` where the backbone is another. Several runs need a model with `load_single_tasks(states)`, which takes
+    their tensors by task, and are refused where the maps of a task have another meaning.
     """
     if len(runs) == 1:
         return _fine_tune(model, Path(runs[0]))
@@ -139,7 +139,8 @@ SAME_BACKBONE = 0.9
 
 @torch.no_grad()
 def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
-    stored, own = _at_own_grids(model, _read(run), run), model.state_dict()
+    stored, anew = _at_own_grids(model, _read(run), run), _anew(model)
+    own = {name: value for name, value in model.state_dict().items() if name not in anew}
     fitting = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
     differing = _differing_heads(model, read_tasks(run / "tasks.json"), fitting)
     left = {each for names in differing.values() for each in names}
@@ -158,6 +159,12 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
         "differing": differing,
         "unexpected": [name for name in stored if name not in own],
     }
+
+
+def _anew(model: nn.Module) -> set[str]:
+    """Tensor names of modules that keep their first values, such as the schedule of a search."""
+    modules = [(path, each) for path, each in model.named_modules() if getattr(each, "starts_anew", False)]
+    return {f"{path}.{name}" for path, module in modules for name in module.state_dict()}
 
 
 def _at_own_grids(model: nn.Module, stored: Mapping[str, Tensor], run: Path) -> dict[str, Tensor]:
