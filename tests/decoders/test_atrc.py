@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import triptych
+from triptych import assemble
 from triptych.decoders.atrc import (
     ATRC,
     BUILDERS,
@@ -15,7 +16,19 @@ from triptych.decoders.atrc import (
     pool,
     read_genotype,
 )
-from triptych.tasks import boundary, depth, normals, nyuv2_tasks, pascal_context_tasks, semseg
+from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import Predictor
+from triptych.recipes.config import ModelConfig, Recipe
+from triptych.tasks import (
+    boundary,
+    depth,
+    normals,
+    nyuv2_tasks,
+    pascal_context_tasks,
+    regression,
+    saliency,
+    semseg,
+)
 from triptych.training.objective import Objective
 from triptych.types import Sample
 
@@ -175,6 +188,32 @@ def test_regions_are_supervised_as_classes():
     losses = Objective(model)(Sample(image=image, targets=targets, key=("a", "b")))
     # Untrained heads of 40 classes start near ln 40.
     assert 3.0 < losses.parts["depth/auxiliary"] < 4.5
+
+
+def test_regions_follow_from_what_a_task_is_and_not_from_its_name():
+    renamed = {f"my_{name}": task.called(f"my_{name}") for name, task in {**TASKS, "saliency": saliency()}.items()}
+    regions = small(renamed, genotype="").region_tasks
+    assert {name: task.channels for name, task in regions.items()} == {
+        "my_semseg": 5, "my_depth": 40, "my_normals": 40, "my_boundary": 2, "my_saliency": 2,
+    }  # fmt: skip
+    assert regions["my_boundary"].loss_function.keywords == {"positive_weight": 0.8}
+    heat = regression("heat", 3)
+    assert small({"depth": heat}).region_tasks["depth"].channels == 3
+
+
+def test_runs_whose_renamed_tasks_had_other_regions_load(tmp_path):
+    recipe = Recipe(model=ModelConfig("resnet18_half", "atrc", decoder_options={"width": 8}))
+    tasks = {"range": depth().called("range"), "semseg": semseg(5)}
+    model = assemble.build_model(recipe, tasks)
+    old = ATRC(model.feature_channels, strides=model.feature_strides, tasks=tasks, width=8, regions=tasks)
+    model = MultiTaskModel(model.backbone, randomize(old))
+    Predictor(model, recipe=recipe).save_pretrained(tmp_path)
+    loaded = Predictor.load(tmp_path).model
+    assert loaded.intermediate_tasks["range"].channels == 1
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = (each.eval()(image).predictions for each in (model, loaded))
+    assert all(torch.equal(before[name], raw) for name, raw in after.items())
 
 
 def test_genotypes_are_read_by_code_and_name_and_wrong_ones_named():

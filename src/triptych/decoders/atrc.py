@@ -12,7 +12,6 @@ papers' recipes too.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, JoinedConvNormRe
 from triptych.lookup import named_choice
 from triptych.losses.pixel import at_least_float32
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
+from triptych.tasks.task import Kind
 
 CONTEXTS = ("none", "global", "local", "target-label", "source-label")
 """Contexts in the order of their published codes."""
@@ -170,8 +170,9 @@ class ATRC(Decoder):
     and over the source's for others, as the released ones mostly do.
 
     `regions[task]` is the task whose classes partition the image for label contexts, by default a classification of
-    the task: bins for depth, clusters for normals, two classes for boundaries and saliency. `width` is that of the
-    tasks' maps, by default a quarter of the concatenation. `head_std` is that of `FCN`.
+    the task, by its kind: bins for depth, clusters for normals, two classes for boundaries and saliency. A quantity of
+    another kind has its own channels for regions, as it has no classes. `width` is that of the tasks' maps, by default
+    a quarter of the concatenation. `head_std` is that of `FCN`.
 
     Returns the region logits of the tasks that need them, which `intermediate_tasks` supervises, then the final maps.
 
@@ -203,7 +204,7 @@ class ATRC(Decoder):
             named_choice("task in regions", name, self.tasks)
         needed = {label for pairs in self.region_sources().values() for label in pairs.values()}
         self.region_tasks = {
-            name: (regions or {}).get(name) or _REGIONS.get(t.name, lambda task: task)(t) for name, t in tasks.items()
+            name: (regions or {}).get(name) or _REGIONS.get(t.kind, lambda task: task)(t) for name, t in tasks.items()
         }
         self.features = nn.ModuleDict({name: JoinedConvNormReLU(total, inner) for name in tasks})
         self.regions = nn.ModuleDict({name: JoinedConvNormReLU(total, total, 1) for name in tasks if name in needed})
@@ -226,6 +227,14 @@ class ATRC(Decoder):
     @property
     def intermediate_tasks(self) -> dict[str, Task]:
         return {name: self.region_tasks[name] for name in self.regions}
+
+    def accept(self, stored: Mapping[str, Tensor]) -> None:
+        # Older versions knew regions by names alone: tasks of other names had their own channels.
+        for name, logits in self.region_logits.items():
+            bias, task = stored.get(f"region_logits.{name}.bias"), self.tasks[name]
+            if bias is not None and len(bias) == task.channels != logits.out_channels:
+                self.region_tasks[name] = task
+                self.region_logits[name] = nn.Conv2d(logits.in_channels, task.channels, 1)
 
     def region_sources(self) -> dict[str, dict[str, str]]:
         """By target and source, the task whose regions a label context pools over."""
@@ -329,16 +338,18 @@ def _context(value: str | int) -> str:
     return named_choice("context of the genotype", str(value), {name: name for name in CONTEXTS})
 
 
-def _two_classes(constructor: Callable[..., Task], task: Task) -> Task:
+def _two_classes(task: Task) -> Task:
+    if task.target_channels is None:
+        return saliency(channels=2)
     # A loss may carry settings, such as the weight of boundary pixels.
     weight = getattr(task.loss_function, "keywords", {}).get("positive_weight")
     options: dict[str, Any] = {} if weight is None else {"positive_weight": weight}
-    return constructor(channels=2, **options)
+    return boundary(channels=2, **options)
 
 
-_REGIONS: dict[str, Callable[[Task], Task]] = {
-    "depth": lambda task: depth_bins(),
-    "normals": lambda task: normals_clusters(),
-    "boundary": partial(_two_classes, boundary),
-    "saliency": partial(_two_classes, saliency),
+_REGIONS: dict[Kind, Callable[[Task], Task]] = {
+    "length": lambda task: depth_bins(),
+    "direction": lambda task: normals_clusters(),
+    "probability": _two_classes,
 }
+"""By the kind of a task, whatever its name; others are regions as they are."""

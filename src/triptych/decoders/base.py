@@ -101,6 +101,11 @@ class Decoder(nn.Module):
         resized = F.interpolate(raw.contiguous(), size=covered, mode="bilinear", align_corners=self.align_corners)
         return resized[..., : size[0], : size[1]]
 
+    def accept(self, stored: Mapping[str, Tensor]) -> None:
+        """Take the form that an older version gave this decoder, by the tensors that will be loaded; nothing unless a
+        decoder had another one.
+        """
+
     def penalties(self) -> dict[str, Tensor]:
         """Scalars that training adds to the loss as they are, after a forward pass: none unless a decoder has some."""
         return {}

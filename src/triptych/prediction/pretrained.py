@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from triptych.backbones.base import find_backbones
 from triptych.backbones.size import built_for
 from triptych.backbones.weights import load_weights as load_backbone
+from triptych.decoders.base import Decoder
 from triptych.files import (
     check_signed,
     count_numbers,
@@ -226,6 +227,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
     """Load every tensor of a state that was read from `path`, as `load_weights` does."""
+    if isinstance(decoder := getattr(model, "decoder", None), Decoder):
+        inside = "decoder."
+        decoder.accept({name.removeprefix(inside): each for name, each in stored.items() if name.startswith(inside)})
     if problems := differences(stored, model.state_dict()):
         raise ValueError(
             f"{path} does not fit this model: {'; '.join(problems)}. It was trained with other tasks, classes or "
