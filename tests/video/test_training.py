@@ -146,6 +146,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished: Path, root: str, tm
         assert first.keys() == second.keys()
 
 
+def test_a_resumed_run_needs_no_weights_that_its_pose_network_began_with(root: str, tmp_path: Path) -> None:
+    options = {"pose_backbone": "resnet18_half", "pose_weights": str(tmp_path / "gone.safetensors")}
+    recipe = change(RECIPE, data__root=root, video=VideoConfig(name="monodepth2", options=options))
+    with accelerated("cpu") as accelerator:
+        with pytest.raises(FileNotFoundError, match="gone"):
+            build_parts(recipe, accelerator)
+        assert build_parts(recipe, accelerator, resumes=True).recipe.video == recipe.video
+
+
 def test_labels_of_the_task_are_not_read(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = change(RECIPE, data__root=root, schedule__steps=1)
 

@@ -210,8 +210,10 @@ def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Reci
 
 
 def without_weights(recipe: Recipe) -> Recipe:
-    """The recipe of a network that begins with random weights, for others to be put in their place."""
-    return replace(recipe, model=replace(recipe.model, weights=""))
+    """The recipe of networks that begin with random weights, for others to be put in their place."""
+    options = {name: value for name, value in recipe.video.options.items() if name != "pose_weights"}
+    video = replace(recipe.video, options=options)
+    return replace(recipe, model=replace(recipe.model, weights=""), video=video)
 
 
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
@@ -235,8 +237,7 @@ def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any
 def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = False) -> Parts:
     """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes.
 
-    A run that `resumes` from a checkpoint has the weights of its trunk there: those that it began with may be out of
-    reach.
+    A run that `resumes` from a checkpoint has its weights there: those that it began with may be out of reach.
     """
     check_numbers(recipe)
     check_options(recipe)
@@ -252,7 +253,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     objective = Objective(
         model,
         adapter=assemble.build_adapter(recipe, model),
-        video=assemble.build_video(recipe, model),
+        video=assemble.build_video(begun, model),
         # Last, so that everything else begins with the weights that it has without a regularizer.
         regularizer=assemble.build_regularizer(recipe, model),
         auxiliary_factor=recipe.weighting.auxiliary_factor,
