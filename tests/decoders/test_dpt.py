@@ -1,5 +1,7 @@
 """DPT against its layers written out by hand, at the published sizes, on pyramids, and what it refuses."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,8 +10,10 @@ from torch.nn import functional as F
 from triptych.assemble import build_model
 from triptych.backbones import create_backbone
 from triptych.decoders.dpt import DPT
+from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import ModelConfig, Recipe
 from triptych.tasks import depth, semseg
+from triptych.weighting import WEIGHTINGS
 
 TASKS = {"semseg": semseg(5), "depth": depth()}
 Weights = dict[str, Tensor]
@@ -100,6 +104,24 @@ def test_a_pyramid_keeps_its_sizes_and_every_level_is_read() -> None:
         for name, parameter in decoder.named_parameters()
         if "depth" in name
     )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_all_tasks_read_is_shared_and_balanced_beside_a_frozen_trunk_too(shared: bool) -> None:
+    trunk = create_backbone("resnet18", widths=(4, 4, 4, 4))
+    model = MultiTaskModel(trunk, DPT(trunk.channels, strides=trunk.strides, tasks=TASKS, width=8, shared=shared))
+    predictions = model(torch.rand(2, 3, 64, 64)).predictions
+    reached = []
+    for raw in predictions.values():
+        gradients = torch.autograd.grad(raw.sum(), list(model.parameters()), retain_graph=True, allow_unused=True)
+        reached.append({p for p, found in zip(model.parameters(), gradients, strict=True) if found is not None})
+    listed = {p for module in model.shared_modules for p in module.parameters()}
+    assert reached[0] & reached[1] <= listed
+    assert not listed & (reached[0] ^ reached[1])
+    model.freeze(["backbone"])
+    weighting = WEIGHTINGS["pcgrad"](tuple(TASKS), weights=dict.fromkeys(TASKS, 1.0))
+    with nullcontext() if shared else pytest.raises(ValueError, match="no parameter that tasks share trains"):
+        weighting.check(list(listed), ())
 
 
 def test_sharing_costs_one_trunk() -> None:

@@ -106,6 +106,13 @@ class Decoder(nn.Module):
         decoder had another one.
         """
 
+    @property
+    def shared_modules(self) -> list[nn.Module]:
+        """Modules that all tasks share, and no task has for itself: gradient balancing works on these too. None unless
+        a decoder has such; what mixes the tasks' own features is not meant.
+        """
+        return []
+
     def penalties(self) -> dict[str, Tensor]:
         """Scalars that training adds to the loss as they are, after a forward pass: none unless a decoder has some."""
         return {}

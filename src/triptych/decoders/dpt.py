@@ -66,6 +66,10 @@ class DPT(Decoder):
         self.heads = nn.ModuleDict({name: Head(width, head_width, task.channels) for name, task in tasks.items()})
         self.trunks.apply(initialize)
 
+    @property
+    def shared_modules(self) -> list[nn.Module]:
+        return [self.trunks["shared"]] if self.shared else []
+
     def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
         return self.heads[task](self.trunks["shared" if self.shared else task](features))
 

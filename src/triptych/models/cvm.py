@@ -148,7 +148,7 @@ class CrossViewModel(MultiTaskModel):
 
     @property
     def shared_modules(self) -> list[nn.Module]:
-        return [self.backbone, self.matcher]
+        return [*super().shared_modules, self.matcher]
 
     @property
     def learns_features(self) -> bool:

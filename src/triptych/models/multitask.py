@@ -89,7 +89,7 @@ class MultiTaskModel(nn.Module):
     @property
     def shared_modules(self) -> list[nn.Module]:
         """The modules whose parameters every task shares: gradient balancing works on these."""
-        return [self.backbone]
+        return [self.backbone, *self.decoder.shared_modules]
 
     @property
     def fusion_modules(self) -> list[nn.Module]:
