@@ -103,6 +103,33 @@ def test_a_handful_of_images_is_no_verdict(images: int, verdict: str, tmp_path: 
     assert verdict in capsys.readouterr().out
 
 
+def test_the_baseline_is_of_the_runs_that_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where what was changed is not recorded, as in an edited script, and the seeds are others."""
+    paths = [write_run(tmp_path / f"run{s}", Recipe(seed=s), np.full(9, e)) for s, e in enumerate((0.5, 0.5, 0.3))]
+    content = compare_runs(paths, baseline=paths[:2])
+    assert list(content["groups"].values()) == [[*map(str, paths[:2])], [str(paths[2])]]
+    assert content["differences"]["run2"]["depth"]["mean"] == pytest.approx(-0.2)
+    assert "run2 and run differ in nothing that is recorded but the seed" in capsys.readouterr().out
+    assert compare_runs(paths)["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (
+            Recipe(seed=1, model=ModelConfig(decoder="mti-net")),
+            "model.decoder is fcn in .*run0, mti-net in .*run1; name runs",
+        ),
+        (Recipe(), "the seed of both is 0 in .*run0, 0 in .*run1"),
+    ],
+)
+def test_a_baseline_of_two_methods_is_refused(second: Recipe, words: str, tmp_path: Path) -> None:
+    base = [write_run(tmp_path / f"run{i}", recipe, np.ones(9)) for i, recipe in enumerate((Recipe(), second))]
+    method = write_run(tmp_path / "method", Recipe(seed=2), np.ones(9))
+    with pytest.raises(ValueError, match="runs of --baseline are not seeds of one method: " + words):
+        compare_runs([method], baseline=base)
+
+
 def test_no_verdict_against_the_seeds_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One of three trainings was killed: the mean is better without it, and both others are worse."""
     method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="mti-net"))

@@ -80,7 +80,7 @@ def compare(
         runs: Run folders or exported files that `triptych evaluate` scored, or JSON files that `triptych score --out`
             wrote.
         split: Which evaluation to compare; by default the first that all have: test, else val, else another.
-        baseline: Runs to compare the others with; the first of `runs` by default.
+        baseline: Runs to compare the others with, seeds of one method; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl; of several for a task the means count.
         out: JSON file to write the comparison to.
     """

@@ -6,7 +6,7 @@ seeds anew.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from triptych.evaluation.scored_runs import (
     group_runs,
     read_scored_run,
     recipe_differences,
+    require_one_group,
     scored_folder,
 )
 from triptych.evaluation.scores import gain_over, read_run_scores, require_same_definition, select_images
@@ -122,13 +123,16 @@ def compare_runs(
     `out` as JSON.
 
     `split` is by default the first that all runs were scored on: test, else val, else another. `baseline` names the
-    runs to compare with; the first group by default.
+    runs to compare with, which differ in the seed alone; the first group by default.
     """
     if not runs:
         raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
     paths = [scored_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]
     split = split or common_split(paths)
-    groups = group_runs([read_scored_run(path, split) for path in paths])
+    scored = [read_scored_run(path, split) for path in paths]
+    of_baseline = len(dict.fromkeys(baseline))
+    require_one_group(scored[:of_baseline], "runs of --baseline")
+    groups = group_runs(scored[:of_baseline], scored[of_baseline:])
     names = [
         name for name in groups[0].runs[0].tasks if all(name in run.tasks for group in groups for run in group.runs)
     ]
@@ -138,8 +142,8 @@ def compare_runs(
         _require_comparable(groups[0].runs, name)  # with others they are compared below
     first = groups[0].runs[0]
     images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
-    scored = {name: first.tasks[name] for name in names}
-    references = read_references(single_task, split, scored, images, of=first.path, how=first.how)
+    tasks = {name: first.tasks[name] for name in names}
+    references = read_references(single_task, split, tasks, images, of=first.path, how=first.how)
 
     def gain(run: ScoredRun) -> float:
         return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)
@@ -156,11 +160,21 @@ def compare_runs(
             for group in groups[1:]
         },
         "recipes": recipe_differences(groups),
+        "notes": [note for group in groups[1:] for note in _notes(groups[0], group)],
     }
     _print(terminal(), groups, names, content)
     if out is not None:
         write_json(out, content)
     return content
+
+
+def _notes(baseline: RunGroup, other: RunGroup) -> Iterator[str]:
+    """Lines about two groups that no table shows."""
+    if not recipe_differences([baseline, other]):
+        yield (
+            f"{other.name} and {baseline.name} differ in nothing that is recorded but the seed: they are seeds of one "
+            "method, or what was changed is in no recipe (a script, the code)."
+        )
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
@@ -198,3 +212,5 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
         for field, values in content["recipes"].items():
             fields.add_row(field, *(str(value) for value in values))
         console.print(fields)
+    for note in content["notes"]:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)

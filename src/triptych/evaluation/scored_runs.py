@@ -144,15 +144,25 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     )
 
 
-def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
-    """Gather runs that differ in the seed alone and were scored alike, in the order of first appearance.
+def group_runs(*sets: Sequence[ScoredRun]) -> list[RunGroup]:
+    """Gather runs of a set that differ in the seed alone and were scored alike, in the order of first appearance; runs
+    of different sets (baseline and methods) never form a group.
 
-    Runs of one seed never form a group: something else differs, such as labels that were corrected or predicted in
-    between, another version, another machine.
+    Neither do runs of one seed: something else differs, such as labels that were corrected or predicted in between,
+    another version, another machine.
 
     A group is named by the common part of its folder names without the seed; where there is none, by its first run, and
     by the path of that run where another group has the same name.
     """
+    gathered = [members for runs in sets for members in _gather(runs)]
+    names = [_common_name(members) for members in gathered]
+    return [
+        RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
+        for name, members in zip(names, gathered, strict=True)
+    ]
+
+
+def _gather(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]]:
     gathered: list[list[ScoredRun]] = []
     for run in runs:
         joined = (members for members in gathered if all(_differ_in_seed_alone(run, each) for each in members))
@@ -160,11 +170,22 @@ def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
             members.append(run)
         else:
             gathered.append([run])
-    names = [_common_name(members) for members in gathered]
-    return [
-        RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
-        for name, members in zip(names, gathered, strict=True)
-    ]
+    return gathered
+
+
+def require_one_group(runs: Sequence[ScoredRun], what: str) -> None:
+    """Raise `ValueError` where runs differ in more than the seed; `what` names them in the message."""
+    groups = group_runs(runs)
+    if len(groups) > 1:
+        one, other = (group.runs[0] for group in groups[:2])
+        facts = [(name, *values) for name, values in recipe_differences(groups[:2]).items()]
+        facts += [fact for fact in one.how.beside(other.how) if fact[1] != fact[2]]
+        facts += [("the seed of both", one.recipe.seed, other.recipe.seed)]
+        name, *values = facts[0]
+        raise ValueError(
+            f"{what} are not seeds of one method: {name} is {values[0]} in {one.path}, {values[1]} in {other.path}; "
+            "name runs that differ in the seed alone, each seed once."
+        )
 
 
 def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
