@@ -130,6 +130,15 @@ def test_a_baseline_of_two_methods_is_refused(second: Recipe, words: str, tmp_pa
         compare_runs([method], baseline=base)
 
 
+@pytest.mark.parametrize("error", [0.5, float("nan")])
+def test_neither_of_equal_runs_is_better(error: float, tmp_path: Path) -> None:
+    """Nor is one whose number is lower-is-better and not defined."""
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    paths = [write_run(tmp_path / r.model.decoder, r, np.full(9, error)) for r in (Recipe(), other)]
+    found = compare_runs(paths)["differences"]["vit"]["depth"]
+    assert (found["better"], found["clear"]) == (False, False)
+
+
 def test_no_verdict_against_the_seeds_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One of three trainings was killed: the mean is better without it, and both others are worse."""
     method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="mti-net"))

@@ -80,7 +80,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
         common_seeds=len(gaps),
         low=interval.low,
         high=interval.high,
-        better=(mean > 0) == metric.better[metric.primary],
+        better=(mean if metric.better[metric.primary] else -mean) > 0,
         clear=bool(gaps) and one_side and first.images(task) >= LEAST_IMAGES,
     )
 
