@@ -14,7 +14,7 @@ from triptych.losses import depth as depth_losses
 from triptych.tasks import depth, depth_bins, semseg
 from triptych.types import Camera, Output, Sample, collate
 from triptych.video import VIDEO
-from triptych.video.monodepth2 import Monodepth2
+from triptych.video.monodepth2 import Monodepth2, keep_inside
 from triptych.video.motions import PoseNetwork
 from triptych.video.views import Views
 
@@ -143,6 +143,18 @@ def test_predictions_outside_the_bounds_come_back(rooms: Rooms, name: str) -> No
     metres = video.final.decode(raw.detach())
     inside = (metres > 0.49) & (metres < 8.01)
     assert inside.float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", depth_losses.OVER_ALL_PIXELS)
+def test_pixels_outside_count_once_whatever_the_loss_averages_over(name: str) -> None:
+    raw, bounds = torch.linspace(0.0, 100.0, 40).view(1, 1, 5, 8), (0.5, 30.0)  # some are farther
+
+    def pull(loss: str) -> Tensor:
+        task = depth(loss=loss)
+        return keep_inside(task, raw, task.decode(raw).clamp(*bounds))
+
+    assert pull(name) > 0
+    torch.testing.assert_close(pull(name), pull("berhu-inverse"))
 
 
 def test_intermediate_maps_may_be_depth_as_a_class(rooms: Rooms) -> None:

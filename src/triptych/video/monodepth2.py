@@ -73,7 +73,7 @@ class Monodepth2(VideoSupervision):
                 minimum = minimum_error(views.errors(views.warped(depth, motions)), unmoved)
                 error = torch.where(usable[:, None, None, None], minimum.error, 0.0).mean(dim=(1, 2, 3))
                 smooth = edge_aware_smoothness(*(_shrink(x, 2**scale) for x in (1 / depth, frame)))
-                losses.append(error + self.smoothness / 2**scale * smooth + _keep_inside(task, raw, depth))
+                losses.append(error + self.smoothness / 2**scale * smooth + keep_inside(task, raw, depth))
                 if scale == 0:
                     static = minimum.static.float().mean(dim=(1, 2, 3))
             seen = views.present.any(dim=0)
@@ -103,11 +103,12 @@ def _shrink(values: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(values, factor, ceil_mode=True) if factor > 1 else values
 
 
-def _keep_inside(task: Task, raw: Tensor, bounded: Depth) -> Float[Tensor, ""]:
+def keep_inside(task: Task, raw: Tensor, bounded: Depth) -> Float[Tensor, ""]:
     """The task's own loss between predictions outside the bounds and the nearest bound.
 
-    The share of such pixels weighs it, so that a few of them do not outweigh the picture.
+    The share of such pixels weighs it, so that a few of them do not outweigh the picture; a loss that is a mean over
+    all pixels has that share in it.
     """
     outside = task.decode(raw.detach()) != bounded.detach()
     target = torch.where(outside, bounded.detach(), torch.nan)
-    return task.loss(raw, target) * outside.float().mean()
+    return task.loss(raw, target) * (outside.float().mean() if task.averages_labels else 1.0)
