@@ -766,6 +766,30 @@ def test_adaptation_losses_join_the_total_and_reach_the_weights(
     assert record["gradient_norm"] != pytest.approx(without["gradient_norm"], rel=1e-3)
 
 
+class Fine(Regularizer):
+    """A penalty of 0.5, and a term that is always 0."""
+
+    def __init__(self, channels, *, strides, tasks, weight) -> None:
+        super().__init__()
+
+    def penalties(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        return {"fine": torch.tensor(0.5)}
+
+    def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        return {"depth": 0 * output.features[0].sum()}
+
+
+def test_penalties_and_what_an_adapter_adds_are_logged_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADAPTERS, "entropy", Entropy)
+    monkeypatch.setitem(REGULARIZERS, "fine", Fine)
+    other = AdaptationConfig(name="entropy", dataset="rectangles", split="other")
+    record = lines(run_recipe(change(RECIPE, regularizer__name="fine", adaptation=other), tmp_path / "run"), "train")[0]
+    assert record["penalties"] == 0.5
+    assert 1.0 < record["adaptation"] < math.log(4)
+    total = sum(record["weighted"].values()) + record["penalties"] + record["adaptation"]
+    assert record["loss"] == pytest.approx(total, rel=1e-5)
+
+
 class Steps(Regularizer):
     """Its term is the number of optimizer steps so far."""
 

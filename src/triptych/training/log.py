@@ -2,7 +2,8 @@
 
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
 `weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
-before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, `penalties` that belong to no task,
+before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, `penalties` that belong to no task
+(of decoder and regularizer), `adaptation`, an adapter's losses on the network, and `adapter`, those of its own parts,
 counts and measurements of a `regularizer`, of video (`video.base.video_record`) and of adapters) or `evaluation`
 (`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`). `seconds` and
 `images_per_second` are the only fields that depend on the machine.

@@ -191,11 +191,10 @@ def _record(parts: Parts, state: TrainingState, rate: float) -> dict[str, Any]:
         record["regularizer_gradient_norm"] = window.mean("regularizer_gradient_norm")
         if found := parts.objective.regularizer.counts() | parts.objective.regularizer.measures():
             record["regularizer"] = found
-    added = window.mean("adaptation")
-    if added is not None and parts.objective.adapter is None:
-        record["penalties"] = added
+    if (penalties := window.mean("penalties")) is not None:
+        record["penalties"] = penalties
     if parts.objective.adapter is not None:
-        record["adaptation"] = added
+        record["adaptation"] = window.mean("adaptation")
         record["adapter"] = window.mean("adapter")
     if parts.objective.video is not None:
         record["video"] = video_record(window.sums, window.mean("video/static"))

@@ -153,7 +153,7 @@ def _pack(row: Row) -> Tensor:
 def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
     """Add the gradients of one batch, and return what was observed."""
     accelerator = parts.accelerator
-    adaptation = torch.stack(list(losses.adaptation.values())).sum() if losses.adaptation else None
+    extra = torch.stack(list(losses.adaptation.values())).sum() if losses.adaptation else None
     slopes: dict[str, Tensor] = {}
     for name, loss in losses.tasks.items():
         if loss.requires_grad:
@@ -164,7 +164,7 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
         parts.shared_parameters,
         run_backward=lambda value: accelerator.backward(value / accumulate),
         last=last,
-        extra=adaptation,
+        extra=extra,
     )
     own = backward_adapter(parts, accumulate)
     scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
@@ -172,9 +172,12 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
     with whole_batch():
         [counts] = sum_over_processes(torch.stack([losses.labelled[name] for name in losses.tasks]))
     present = dict(zip(losses.tasks, (counts > 0).to(total), strict=True))
+    adapted = [term for name, term in losses.adaptation.items() if name.startswith("adapter/")]
+    penalties = [term for name, term in losses.adaptation.items() if not name.startswith("adapter/")]
     row: Row = {
         "loss": (total, one),
-        "adaptation": (zero, zero) if adaptation is None else (adaptation, one),
+        "penalties": (torch.stack(penalties).sum(), one) if penalties else (zero, zero),
+        "adaptation": (torch.stack(adapted).sum(), one) if adapted else (zero, zero),
         "adapter": (zero, zero) if own is None else (own, one),
     }
     for name, loss in losses.tasks.items():
