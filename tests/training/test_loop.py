@@ -790,6 +790,14 @@ def test_penalties_and_what_an_adapter_adds_are_logged_apart(tmp_path: Path, mon
     assert record["loss"] == pytest.approx(total, rel=1e-5)
 
 
+def test_a_regularizer_that_does_nothing_in_the_first_pass_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGULARIZERS, "fine", Fine)
+    run = run_recipe(change(RECIPE, regularizer__name="fine", training__evaluate_every=0), tmp_path / "run")
+    assert (run / "log.txt").read_text().count("regularizer 'fine': all its terms were 0 in the first pass") == 1
+
+
 class Steps(Regularizer):
     """Its term is the number of optimizer steps so far."""
 

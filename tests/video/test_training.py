@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_a_resumed_run_needs_no_weights_that_its_pose_network_began_with(root: s
         with pytest.raises(FileNotFoundError, match="gone"):
             build_parts(recipe, accelerator)
         assert build_parts(recipe, accelerator, resumes=True).recipe.video == recipe.video
+
+
+@pytest.mark.parametrize(
+    "name", ["triplane-true-depth", "triplane-other-depth", "triplane-depth-input", "triplane-cross-view"]
+)
+def test_regularizers_that_need_labels_of_depth_are_refused_where_these_are_not_read(name: str, root: str) -> None:
+    branch = RegularizerConfig(name=name, options={"width": 8, "plane_channels": 4, "hidden": 6})
+    recipe = change(RECIPE, data__root=root, data__task_options={}, regularizer=branch)
+    with accelerated("cpu") as accelerator:
+        with pytest.raises(ValueError, match=f"{name}' does nothing without labels of depth, which learns from video"):
+            build_parts(recipe, accelerator)
+        build_parts(change(recipe, video__labels=True), accelerator)
+        one = change(recipe, video=VideoConfig(), data__label_setting="one")
+        apart = pytest.raises(ValueError, match="without images that have labels of depth and of another task")
+        with nullcontext() if name == "triplane-cross-view" else apart:
+            build_parts(one, accelerator)
 
 
 def test_labels_of_the_task_are_not_read(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

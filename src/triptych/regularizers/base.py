@@ -38,6 +38,10 @@ class Regularizer(nn.Module):
     """Whether the constructor takes, after the channels, a new decoder like the model's, the multiple that the sides of
     images are padded to, and the factor of intermediate losses.
     """
+    needed_task: str = ""
+    """Task without whose labels it does nothing of its own; empty where there is none."""
+    reads_labels: ClassVar[bool] = False
+    """Whether it reads labels of that task to supervise others: only images with labels of both then count."""
 
     def __init__(self) -> None:
         super().__init__()

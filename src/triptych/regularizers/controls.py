@@ -209,7 +209,7 @@ class ToldDepth(Triplane3D):
                 f"a regularizer that is told depth needs a task in metres and others to render; the tasks are "
                 f"{', '.join(tasks)}. Use the regularizer 'triplane'."
             )
-        self.told = lengths[0]
+        self.needed_task = lengths[0]
         super().__init__(channels, tasks=others, rendered=rendered, **options)
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
@@ -220,7 +220,7 @@ class ToldDepth(Triplane3D):
 
     def depths(self, sample: Sample) -> DepthMap:
         """Depth given to the renderer of each image, in metres, NaN where it is unknown."""
-        return sample.targets[self.told]
+        return sample.targets[self.needed_task]
 
     def depth_in_cube(self, sample: Sample) -> tuple[DepthMap, Bool[Tensor, "batch 1 height width"]]:
         """z of the cube at the rendering size, and where it is known."""

@@ -68,6 +68,7 @@ class CrossView(Triplane3D):
                 f"triplane-cross-view renders {', '.join(self.tasks)} with num_samples {self.num_samples}: it needs a "
                 "task in metres, which says what both views see, and at least 2 samples."
             )
+        self.needed_task = self.lengths[0]
         self.cross_tasks = named_choice("cross_tasks", cross_tasks, {"depth": self.lengths, "all": list(self.tasks)})
         self.moved = named_choice("cross_values", cross_values, {"moved": True, "plain": False})
         other = [n for n in self.lengths if n not in self.ends and not self.tasks[n].raw_is_physical]

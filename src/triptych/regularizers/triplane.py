@@ -110,8 +110,6 @@ class Triplane3D(Regularizer):
 
     plane_kinds: ClassVar[dict[str, type[nn.Module]]] = PlaneEncoder.KINDS
     has_density: ClassVar[bool] = True
-    reads_labels: ClassVar[bool] = False
-    """Whether rendering needs labels; images without them then cannot be rendered."""
     told_channels: ClassVar[int] = 0
     """Channels that perceptrons read beside those of the planes."""
 

@@ -33,6 +33,7 @@ from triptych.plugins.loading import require_plugins
 from triptych.processes import gather_objects
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, read_recipe, split_domain
 from triptych.recipes.limits import check_numbers
+from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
 from triptych.training.feature_cache import FeatureCache, Undrawn, require_cacheable
 from triptych.training.log import tracker_names
@@ -264,6 +265,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
         objective.adapter.pseudo_weights = training_set.pseudo_weights
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     _check_learnable(recipe, objective, weighting)
+    _check_labels(recipe, objective.regularizer)
     training = recipe.training
     if training.sync_norms:
         objective = synchronize_norms(objective)
@@ -331,6 +333,21 @@ def _check_learnable(recipe: Recipe, objective: Objective, weighting: Weighting)
         raise ValueError(f"video.task is {video.task}, of which nothing trains (model.freeze); freeze less.")
     shared = [parameter for module in model.shared_modules for parameter in module.parameters()]
     weighting.check(shared, idle)
+
+
+def _check_labels(recipe: Recipe, regularizer: Regularizer | None) -> None:
+    """Raise `ValueError` where a regularizer would do nothing, because no image has the labels that it reads."""
+    needed, name = "" if regularizer is None else regularizer.needed_task, recipe.regularizer.name
+    if needed in assemble.unread_tasks(recipe):
+        raise ValueError(
+            f"regularizer '{name}' does nothing without labels of {needed}, which learns from video without any: set "
+            "video.labels = true, or choose another regularizer (`triptych list regularizers`)."
+        )
+    if regularizer is not None and regularizer.reads_labels and recipe.data.label_setting == "one":
+        raise ValueError(
+            f"regularizer '{name}' does nothing without images that have labels of {needed} and of another task, and "
+            "data.label_setting is 'one': use 'random' or 'all', or another regularizer (`triptych list regularizers`)."
+        )
 
 
 def _keep_features(

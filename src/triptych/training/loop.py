@@ -113,7 +113,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
             # Only the first pass is complete here: later ones begin within the last step of the one before.
             if _epoch(parts, state.step - 1) == 0 and state.step < steps:
-                for line in _missing_labels(parts, state):
+                for line in (*_missing_labels(parts, state), *_idle_regularizer(parts, state)):
                     log.message(line)
             parts.weighting.end_epoch(
                 {name: mean for name, mean in state.epoch.under("losses").items() if mean is not None}
@@ -145,6 +145,16 @@ def _missing_labels(parts: Parts, state: TrainingState) -> Iterator[str]:
                 "correct its files (`triptych data doctor`), or leave it out of data.tasks",
             )
         yield f"task '{name}': what the first pass showed had no label of it, though there are some"
+
+
+def _idle_regularizer(parts: Parts, state: TrainingState) -> Iterator[str]:
+    """A line where every term of the regularizer was 0 in the whole first pass."""
+    names = [f"parts/{name}/regularizer" for name in parts.tasks]
+    if any(state.epoch.counts.get(name) for name in names) and not any(state.epoch.sums.get(name) for name in names):
+        yield (
+            f"regularizer '{parts.recipe.regularizer.name}': all its terms were 0 in the first pass; no image had what "
+            "it reads (labels, neighbors), or its weight has not risen yet"
+        )
 
 
 def _due(step: int, every: int, *, last: int) -> bool:
