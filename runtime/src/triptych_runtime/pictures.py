@@ -20,6 +20,8 @@ def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.nd
     path = Path(picture)
     try:
         with Image.open(path) as image:
+            if image.format == "TIFF":
+                image.filename = ""  # named files are mapped into memory, in wrong rows where a tag lays them on a side
             return _from_pillow(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image {path}; check the path.") from None

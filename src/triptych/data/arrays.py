@@ -136,6 +136,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
                 f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
             )
         Image.MAX_IMAGE_PIXELS = limit
+        if image.format == "TIFF":
+            image.filename = ""  # named files are mapped into memory, in wrong rows where a tag lays them on their side
         yield image
 
 
