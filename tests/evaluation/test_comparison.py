@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
 from triptych.evaluation.scores import moved_classes
+from triptych.files import sign
 from triptych.metrics.bootstrap import compute_sums
 from triptych.plugins import loading
-from triptych.recipes.config import DataConfig, ModelConfig, Recipe, WeightingConfig, to_json
+from triptych.recipes.config import DataConfig, ModelConfig, Recipe, ScheduleConfig, WeightingConfig, to_json
 from triptych.tasks import boundary, depth, semseg
 from triptych.tasks.stored import write_tasks
 
@@ -422,6 +423,39 @@ def test_another_path_and_a_seed_that_one_alone_has_are_no_difference(tmp_path: 
     ]
     paths = [write_run(tmp_path / str(i), recipe, np.ones(3)) for i, recipe in enumerate(recipes)]
     assert set(compare_runs(paths)["recipes"]) == {"weighting.name"}
+
+
+def test_a_stopped_training_is_no_seed_of_a_finished_one(tmp_path: Path) -> None:
+    """Nor is one that was stopped before its last evaluation; runs without a log pass for anything."""
+    logs = [
+        [("train", 20), ("evaluation", 20)],
+        [("train", 20), ("evaluation", 10)],
+        [("train", 14), ("evaluation", 10)],
+        [("train", 20)],
+    ]
+    paths = []
+    for seed, records in enumerate((*logs, None)):
+        recipe = Recipe(seed=seed, schedule=ScheduleConfig(steps=20, warmup_steps=0))
+        paths.append(write_run(tmp_path / f"run{seed}", recipe, np.ones(9)))
+        if records is not None:
+            lines = [json.dumps({"kind": kind, "step": step}) + "\n" for kind, step in records]
+            (paths[-1] / "metrics.jsonl").write_text("".join(lines))
+    content = compare_runs(paths)
+    assert list(content["groups"].values()) == [[str(paths[i]) for i in each] for each in ((0, 3, 4), (1, 2))]
+    assert content["recipes"] == {"training": ["finished", "step 10 of 20"]}
+    assert compare_runs(paths[3:] + paths[:1])["recipes"] == {}
+
+
+def test_trainings_of_several_versions_are_no_seeds(tmp_path: Path) -> None:
+    paths = []
+    for seed, version in enumerate(("0.1.0", "0.2.0.dev0", "0.2.0.dev0", None)):
+        paths.append(write_run(tmp_path / f"run{seed}", Recipe(seed=seed), np.ones(9)))
+        if version:
+            content = sign({"version": version, "commit": None, "options": {}})
+            (paths[-1] / "resolved.json").write_text(json.dumps(content))
+    content = compare_runs(paths[1:] + paths[:1])
+    assert list(content["groups"].values()) == [[*map(str, paths[1:])], [str(paths[0])]]
+    assert content["recipes"] == {"trained by version": ["0.2.0.dev0", "0.1.0"]}
 
 
 def test_runs_of_one_seed_are_no_group(runs: dict[str, list[Path]], tmp_path: Path) -> None:

@@ -341,6 +341,16 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     assert "constant" in printed
 
 
+def test_scores_of_an_unfinished_training_say_so(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run, stopped)
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= 10))
+    for path, said in ((run, False), (stopped, True)):
+        evaluate_run(path, limit=1, device="cpu", constant=False, progress=False)
+        assert ("the training is not finished (step 10 of 20)" in capsys.readouterr().out) == said
+
+
 def test_a_constant_fails_before_the_scoring_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image is read once for both; a constant that cannot be fitted says so first, and can be left out."""
     read = []

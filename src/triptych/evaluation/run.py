@@ -18,6 +18,7 @@ from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import Predicts, evaluate_together
 from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
 from triptych.evaluation.results import results_folder, results_path
+from triptych.evaluation.run_log import FINISHED, training_end
 from triptych.evaluation.scores import (
     Evaluation,
     HowScored,
@@ -198,6 +199,8 @@ def evaluate_run(
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             notes = [*scoring.describe(tasks, how.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
+            if (end := training_end(run, recipe.schedule.steps)) not in ("", FINISHED):
+                notes.append(f"the training is not finished ({end}): resume it, or say so beside its numbers")
             notes += dataset.notes
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from triptych.data.fingerprints import dotted_as_noted
 from triptych.evaluation.results import exported_data, read_export, results_folder, results_path
+from triptych.evaluation.run_log import training_end
 from triptych.evaluation.scores import HowScored, read_run_scores
 from triptych.named_parts import resolve_options
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import INERT, Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
-from triptych.recipes.resolved import data_fingerprints, fill_options, read_run_recipe
+from triptych.recipes.resolved import data_fingerprints, fill_options, read_resolved, read_run_recipe
 from triptych.tasks import Task
 
 
@@ -44,6 +45,8 @@ class ScoredRun:
     """Settings of the export, by dotted name; empty for a run folder."""
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
+    trained: Mapping[str, str] = field(default_factory=dict)
+    """How far it was trained, and by which version, where its folder says."""
     how: HowScored = field(default_factory=HowScored)
     """Settings of its scoring: `tasks` have the metrics of its protocol."""
     origins: tuple[str, ...] = ()
@@ -51,8 +54,8 @@ class ScoredRun:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Fingerprints of data and facts of the export, by dotted name."""
-        return {**self.data, **self.export, **self.scored_on}
+        """Fingerprints of data and facts of training and export, by dotted name."""
+        return {**self.data, **self.export, **self.scored_on, **self.trained}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ def _settings(recipe: Recipe, origins: Sequence[str], data: Mapping[str, Any]) -
 
 PLACES = ("data.root", "adaptation.root")
 STARTED_FROM, WEIGHTING_SEED, PLUGINS = "model.initialize_from", "weighting.options.seed", "plugins"
+ENDED, VERSION = "training", "trained by version"
 
 
 def _origin(run: str) -> str:
@@ -124,6 +128,8 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     how = HowScored.of_scores(saved.content, resolved, split)
     tasks = how.scoring.apply(read_run_tasks(path))
+    begun = read_resolved(path)
+    trained = {ENDED: training_end(path, recipe.schedule.steps), VERSION: (begun and begun.version) or ""}
     # Older runs, without that file, have the constructors' defaults.
     resolved = fill_options(resolved, resolve_options(resolved))
     keys, found = next(iter(saved.keys.values()), ()), saved.read_sums()
@@ -139,6 +145,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
+        trained={name: value for name, value in trained.items() if value},
         how=how,
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
@@ -198,7 +205,11 @@ def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
 def _as_noted(settings: Mapping[str, Any], noted: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run, without facts and plug-ins that the older version of another run did not record in `noted`."""
     kept = dotted_as_noted(settings, noted)
-    return {name: value for name, value in kept.items() if name in noted or not name.startswith(PLUGINS)}
+    return {name: value for name, value in kept.items() if name in noted or not _if_noted(name)}
+
+
+def _if_noted(name: str) -> bool:
+    return name in (ENDED, VERSION) or name.startswith(PLUGINS)
 
 
 def _common_name(runs: Sequence[ScoredRun]) -> str:
@@ -212,9 +223,9 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Dotted recipe fields, and facts of data and export, that are not the same in all groups, with each group's value;
-    of the options that recipes leave out, those that all groups have. Missing facts are no difference: some exported
-    files lack the training data, and files of older versions the data that were scored.
+    """Dotted recipe fields, and facts of data, training and export, that are not the same in all groups, with each
+    group's value; of the options that recipes leave out, those that all groups have. Missing facts are no difference:
+    some exported files lack the training data, and files of older versions the data that were scored.
     """
     # Of each group, the run whose version recorded most facts.
     firsts = [max(group.runs, key=lambda run: len(run.facts)) for group in groups]
@@ -251,10 +262,10 @@ def _start(run: str) -> tuple[str, int | None]:
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
-    """Whether a setting differs between runs: a fact of data among runs that record it, the version of a plug-in among
-    runs that name it.
+    """Whether a setting differs between runs: a fact of data among runs that record it, a version or the end of a
+    training among runs that name it.
     """
-    if name.startswith(PLUGINS):
+    if _if_noted(name):
         values = [value for value in values if value != "-"]
     for facts in ("data", "scored_on"):
         if any(name in getattr(run, facts) for run in runs):

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from triptych.evaluation.reliability import Reliability
+from triptych.evaluation.run_log import read_lines
 from triptych.files import naming_damage
 from triptych.lookup import parse_json
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.resolved import FILE, read_run_recipe
 from triptych.tasks import Task
-from triptych.training.log import read_lines
 
 Scores = Mapping[str, Mapping[str, float]]
 """Numbers by task and metric, as `Evaluation.metrics` holds them."""

@@ -10,6 +10,7 @@ from triptych import assemble
 from triptych.data.base import DenseDataset
 from triptych.data.loading import evaluation_loader
 from triptych.datasets.recognizing import locate_dataset, recognize_images
+from triptych.evaluation.run_log import read_lines
 from triptych.files import naming_damage, write_text
 from triptych.prediction import Predictor
 from triptych.prediction.outputs import advise_size
@@ -17,7 +18,6 @@ from triptych.prediction.pretrained import hash_weights, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options, Recipe
 from triptych.recipes.resolved import STARTS
 from triptych.training.building import target_view
-from triptych.training.log import read_lines
 from triptych.training.run_folder import record_start
 
 

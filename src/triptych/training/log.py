@@ -14,7 +14,7 @@ import io
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,11 +24,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from triptych.evaluation.run_log import read_lines
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
 from triptych.extras import missing_extra
 from triptych.files import finite, naming_damage, write_text
-from triptych.lookup import parse_json, printable
+from triptych.lookup import printable
 from triptych.terminal import terminal
 
 
@@ -194,34 +195,6 @@ def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
     with naming_damage(path):
         kept = [line for line, record in read_lines(path) if record["step"] <= last[record["kind"]]]
     write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a `metrics.jsonl` and what they hold, without a last one that was being written when the process
-    ended; `ValueError` where another is damaged.
-    """
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for i, line in enumerate(lines):
-        try:
-            record = parse_json(line)
-        except json.JSONDecodeError as error:
-            if i == len(lines) - 1:
-                return
-            raise ValueError(f"line {i + 1}: {error}") from error
-        if not _is_record(record):
-            raise ValueError(f"line {i + 1} is no record")
-        yield line, record
-
-
-def _is_record(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and found.get("kind") in ("train", "evaluation")
-        and isinstance(found.get("step"), int)
-        and all(
-            isinstance(found.get(name, {}), dict) for name in ("losses", "weighted", "parts", "labelled", "metrics")
-        )
-    )
 
 
 def tracker_names(names: tuple[str, ...]) -> list[str]:

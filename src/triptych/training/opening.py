@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from triptych.evaluation.run_log import read_lines
 from triptych.files import hash_file, hash_tensors, naming_damage, remove_partials, write_text
 from triptych.named_parts import resolve_options
 from triptych.prediction import calibration
@@ -25,7 +26,7 @@ from triptych.training.checkpoint import (
     restore,
 )
 from triptych.training.first_weights import describe_first_weights, set_first_weights
-from triptych.training.log import cut_metrics, read_lines
+from triptych.training.log import cut_metrics
 from triptych.training.optim import schedule_notes
 from triptych.training.run_folder import (
     begin_run_folder,
