@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from boundary_maps import golden_annotators, golden_map
+from PIL import Image
 from published_metrics import arrays, expected
 from saved_maps import save, save_bsds
 from torch.nn import functional as F
@@ -187,6 +188,30 @@ def test_boundaries_are_scored_whatever_stands_for_them(tmp_path: Path) -> None:
         found[kind] = next(iter(result.tasks["boundary"].numbers.values()))
     assert found["bytes"] == found["ones"] > 0.9
     assert found["regions"] > 0.9
+
+
+def test_a_palette_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    """A mask quantized to two shades has white at index 0; ids, and what is outlined, are indices."""
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2:4, 3:6] = 255
+    shades, ids = tmp_path / "shades.png", tmp_path / "ids.png"
+    quantized = Image.fromarray(np.repeat(mask[..., None], 3, -1)).quantize(2)
+    assert np.asarray(quantized).tolist() == (mask == 0).astype(int).tolist()
+    quantized.save(shades)
+    colored = Image.fromarray((mask > 0).astype(np.uint8)).convert("P")
+    colored.putpalette([255, 255, 255, 200, 0, 0])
+    colored.save(ids, transparency=0)
+    usual = Encodings(classes=2)
+    assert (255 * read_prediction(shades, "saliency", usual).values).tolist() == [mask.tolist()]
+    assert maps.read_target(shades, "saliency", usual).tolist() == (mask > 0).astype(int).tolist()
+    assert maps.settle_encodings([shades], "saliency", usual).labels is False
+    assert maps.read_annotators(shades, (6, 8), "stored").tolist() == [(mask > 0).astype(float).tolist()]
+    assert read_prediction(ids, "semseg", usual).values.tolist() == (mask > 0).astype(int).tolist()
+    assert maps.read_target(ids, "semseg", usual).tolist() == np.where(mask > 0, 1, 255).tolist()
+    for recipe in ("stored", "outline"):
+        lines = maps.read_annotators(ids, (6, 8), recipe).numpy()[0]
+        assert np.isnan(lines[mask == 0]).all()
+        assert (lines[mask > 0] == 1).all()
 
 
 def test_region_maps_and_bsds_files_are_ground_truth_too(tmp_path: Path) -> None:

@@ -11,11 +11,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.labels.axes import CAMERA, Axes, agreement, turn
 from triptych.labels.depth_guesses import unit_of_names
-from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
+from triptych.labels.encodings import (
+    BoundaryMask,
+    Depth,
+    Encoding,
+    Labels,
+    Normals,
+    PartLabels,
+    SaliencyMask,
+    without_label,
+)
 from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE
 
@@ -54,7 +62,7 @@ class StoredMap:
 
 def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
     """A prediction file. Raises `OSError` for what cannot be read, `ValueError` for numbers that cannot be right."""
-    stored = read_array(path, key=encodings.key)
+    stored = np.ma.getdata(_read_stored(path, task, encodings.key))  # a transparent pixel is predicted, too
     try:
         return StoredMap(TASK_MAPS[task].prediction(stored, encodings), stored.dtype.kind != "f")
     except ValueError as error:
@@ -63,12 +71,17 @@ def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
 
 def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
     """A ground-truth file of any task but boundary: labels `(H, W)` with `IGNORE`, or floats `(C, H, W)` with NaN."""
-    stored, reader = read_array(path, key=encodings.key), TASK_MAPS[task].target
+    stored, reader = _read_stored(path, task, encodings.key), TASK_MAPS[task].target
     assert reader is not None, "boundaries have annotators"
     try:
         return reader(stored, encodings)
     except ValueError as error:
         raise ValueError(f"ground truth {path}: {error}") from error
+
+
+def _read_stored(path: Path, task: str, key: str) -> np.ndarray:
+    """The stored array as training reads it: palettes of ids by index, others as they look; masked where transparent."""
+    return replace(TASK_MAPS[task].encoding, key=key).read(path)
 
 
 def read_annotators(
@@ -80,7 +93,8 @@ def read_annotators(
     of BSDS500. The recipes `stored` and `thin` take maps of two values only: for maps of labels or votes the recipe has
     to be named.
     """
-    stored = read_array(path, key=key)
+    stored = _read_stored(path, "semseg" if recipe == "outline" else "boundary", key)
+    stored = without_label(stored) if isinstance(stored, np.ma.MaskedArray) else stored
     maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
     if recipe != "outline":
         others = (maps != 0) & (maps != np.nanmax(maps, initial=1)) & (maps == maps)
@@ -164,7 +178,7 @@ def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> 
 
 
 def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
-    found = (_holds_labels(read_array(path, key=encodings.key)) for path in paths)
+    found = (_holds_labels(_read_stored(path, "saliency", encodings.key)) for path in paths)
     return replace(encodings, labels=next((labels for labels in found if labels is not None), False))
 
 
@@ -193,7 +207,7 @@ def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
 def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] | None], encodings: Encodings) -> str:
     """Describe the unit assumed for a prediction and its ground truth, after a check of their values and file names."""
     told = {path: unit for path, unit in zip(pair, named, strict=True) if path is not None}
-    stored = {path: read_array(path, key=encodings.key) for path in told}
+    stored = {path: np.ma.compressed(_read_stored(path, "depth", encodings.key)) for path in told}
     kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
     whole = {kind: size for kind, size in kinds.items() if kind != "f"}
     if encodings.depth_scale or not whole or min(whole.values()) < 2:
@@ -276,7 +290,8 @@ def _saliency_mask(stored: np.ndarray, encodings: Encodings) -> SaliencyMask:
 
 def _holds_labels(stored: np.ndarray) -> bool | None:
     """Whether a mask has labels, or grey values; `None` where it may have either, as where no pixel is salient."""
-    known = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
+    known = np.ma.compressed(stored)
+    known = known[np.isfinite(known)] if known.dtype.kind == "f" else known
     if not np.isin(known, (0, 1, IGNORE)).all():
         return False
     is_scaled = stored.dtype == bool or (stored.dtype.kind == "f" and known.max(initial=0) <= 1)  # 1 is 1 in both
@@ -292,6 +307,8 @@ class TaskMaps:
 
     folders: tuple[str, ...]
     """Names of their folder, ours first."""
+    encoding: Encoding
+    """How training reads such files by default."""
     prediction: Reader
     target: Reader | None = None
     """`None`: `read_annotators` reads ground truth."""
@@ -306,16 +323,19 @@ class TaskMaps:
 TASK_MAPS = {
     "semseg": TaskMaps(
         ("semseg", "segmentation", "seg", "semantic"),
+        Labels(classes=1),
         _read_classes,
         lambda stored, how: Labels(classes=how.classes, offset=how.label_offset).decode(stored),
     ),
     "human_parts": TaskMaps(
         ("human_parts", "parts", "part"),
+        PartLabels(),
         _read_classes,
         lambda stored, how: PartLabels(offset=how.label_offset).decode(stored),
     ),
     "saliency": TaskMaps(
         ("saliency", "sal"),
+        SaliencyMask(),
         _read_probability,
         lambda stored, how: _saliency_mask(stored, how).decode(stored),
         settle=_settle_masks,
@@ -323,6 +343,7 @@ TASK_MAPS = {
     ),
     "normals": TaskMaps(
         ("normals", "normal"),
+        Normals(),
         lambda stored, how: turn(
             torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1)), how.prediction_normals_axes or CAMERA
         ),
@@ -331,9 +352,10 @@ TASK_MAPS = {
     ),
     "depth": TaskMaps(
         ("depth",),
+        Depth(),
         lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[None],
         lambda stored, how: Depth(scale=_metres(stored, how)).decode(stored),
         unit=_describe_millimetres,
     ),
-    "boundary": TaskMaps(("boundary", "boundaries", "edge", "edges"), _read_probability),
+    "boundary": TaskMaps(("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability),
 }
