@@ -182,6 +182,18 @@ def test_tiff_of_wide_colors_is_read_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_array(tmp_path / "a.tif"), stored)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".npz"])
+def test_the_byte_order_of_a_file_makes_no_difference(tmp_path: Path, suffix: str) -> None:
+    """ImageJ saves TIFFs of 16 bits with the upper byte first."""
+    mask, path = np.array([[0, 65535, 65535], [0, 0, 65535]], ">u2"), tmp_path / f"a{suffix}"
+    if suffix == ".tif":
+        Image.frombytes("I;16B", (3, 2), mask.tobytes()).save(path)
+    else:
+        (np.save if suffix == ".npy" else np.savez)(path, mask)
+    assert read_array(path).dtype == np.uint16
+    assert target_of(SaliencyMask(), path).tolist() == [[0, 1, 1], [0, 0, 1]]
+
+
 SHADES = np.array([0, 90, 160, 255], np.uint8)
 COLORS = np.array([[0, 0, 0], [128, 128, 255], [128, 255, 128], [255, 120, 120]], np.uint8)
 LISTED = tuple((red, green, blue) for red, green, blue in COLORS.tolist())

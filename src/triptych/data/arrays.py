@@ -24,7 +24,8 @@ Values = Callable[[Image.Image, Path], np.ndarray]
 
 
 def read_array(path: Path, *, key: str = "", values: Values | None = None) -> np.ndarray:
-    """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
+    """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array; in the byte
+    order of this machine.
 
     `key` names the entry of an .npz or .mat file that has several; `values` takes those of pictures in place of
     `pixel_values`. Raises `UnreadableFileError`, an `OSError` and `ValueError`, naming the file if it is damaged.
@@ -33,8 +34,11 @@ def read_array(path: Path, *, key: str = "", values: Values | None = None) -> np
     with naming(path):
         if suffix in CONTAINERS:
             with CONTAINERS[suffix](path) as (names, get):
-                return _entry(names, key, get)
-        return READERS.get(suffix, _read_picture)(path, values or pixel_values)
+                stored = _entry(names, key, get)
+        else:
+            stored = READERS.get(suffix, _read_picture)(path, values or pixel_values)
+    # Number types are compared by what follows, and uint16 of the other order equals none.
+    return stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
 
 
 @contextmanager
