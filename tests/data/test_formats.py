@@ -194,6 +194,18 @@ def test_the_byte_order_of_a_file_makes_no_difference(tmp_path: Path, suffix: st
     assert target_of(SaliencyMask(), path).tolist() == [[0, 1, 1], [0, 0, 1]]
 
 
+@pytest.mark.parametrize(
+    "stored", [np.array([[-20, 5, 100], [-128, 0, 127]], np.int8), np.array([[4294967295, 7]], np.uint32)]
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_numbers_of_a_tiff_keep_their_sign(tmp_path: Path, stored: np.ndarray, order: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", byteorder=order)
+    found = read_array(tmp_path / "a.tif")
+    assert found.dtype == stored.dtype
+    assert found.tolist() == stored.tolist()
+
+
 SHADES = np.array([0, 90, 160, 255], np.uint8)
 COLORS = np.array([[0, 0, 0], [128, 128, 255], [128, 255, 128], [255, 120, 120]], np.uint8)
 LISTED = tuple((red, green, blue) for red, green, blue in COLORS.tolist())

@@ -1,6 +1,7 @@
 """One reader of photographs for every verb: all modes, number types and orientations give the same image everywhere."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def write_deep_png(path: Path) -> None:
     save_deep_png(path, DEEP)
 
 
+def write_12_bits(path: Path) -> None:
+    """A TIFF of 12 bits, two pixels in three bytes: 16 times the bytes, and their upper half below."""
+    values = GREY.astype(int) << 4 | GREY >> 4
+    first, second = values[:, ::2], values[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8).tobytes()
+    tags = [
+        (256, WIDTH),
+        (257, HEIGHT),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, HEIGHT),
+        (279, len(packed)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    path.write_bytes(head + packed + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
 def palette(transparent: bool) -> Image.Image:
     image = Image.fromarray(GREY % 4).convert("P")
     image.putpalette([200, 0, 0, 0, 100, 0, 0, 0, 50, 7, 8, 9])
@@ -94,6 +116,7 @@ FILES = [
     saved("deep.png", Image.fromarray(DEEP[..., 0]), THREE),
     saved("deep.tif", Image.fromarray(DEEP[..., 0]), THREE),
     ("deep.pgm", write_pgm, THREE),
+    ("12bits.tif", write_12_bits, (GREY.astype(int) << 4 | GREY >> 4)[..., None].repeat(3, -1) / 4095),
     ("deep-colors.png", write_deep_png, COLORS / 255),
     saved("float.tif", Image.fromarray((GREY / 255).astype(np.float32)), THREE),
     saved("cmyk.tif", Image.fromarray(np.dstack([255 - COLORS, 0 * GREY]), "CMYK"), COLORS / 255),
@@ -215,6 +238,10 @@ def test_the_runtime_turns_what_the_predictor_turns(tmp_path: Path) -> None:
     name, save, expected = turned(6, ".tif", "L")
     save(tmp_path / name)
     np.testing.assert_allclose(read_picture(tmp_path / name) / 255, expected)
+    write_12_bits(tmp_path / "12.tif")
+    np.testing.assert_allclose(
+        read_picture(tmp_path / "12.tif"), read_image(tmp_path / "12.tif").permute(1, 2, 0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("orientation", sorted(UPRIGHT_MATRICES))

@@ -73,15 +73,17 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
         raise ValueError("it is a TIFF whose 0 is white (MinIsWhite); save it as MinIsBlack, or as PNG")
     # Grey of 16 bits in pillow's 32, known by a format that what is turned no longer tells.
     narrow = image.mode == "I" and image.format in ("PPM", "PNG")
+    few = tags.get(_BITS) == (12,)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which `convert` would clip
         gray = np.asarray(image)
+        gray = gray / np.float32(4095) if few else gray
         return _from_array(gray.astype(np.uint16) if narrow else gray)
     return np.asarray(image.convert("RGB"))
 
 
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-"""The tag of TIFF that says which value is black, and what it says where white is 0."""
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+"""The tags of TIFF that say how many bits a value has and which value is black, and what it says where white is 0."""
 
 
 def _from_array(values: np.ndarray) -> np.ndarray:

@@ -159,10 +159,23 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     tiles = getattr(image, "tile", ())
     layout = str(tiles[0][3]) if tiles else ""
     if not layout.endswith(";16B") or image.mode.startswith("I"):
-        return np.array(image.convert("L") if image.mode == "1" else image)
+        return np.array(image.convert("L")) if image.mode == "1" else np.array(signed_values(image))
     if image.mode != layout.removesuffix(";16B"):
         raise DataError("PNG of 16 bits with transparency", "save it as .npy, or without transparency")
     return _read_deep(image, path)
+
+
+SAMPLE_FORMAT = 339
+"""TIFF's tag for the kind of number: 1 (unsigned, where there is none), 2 (signed) or 3 (float)."""
+MISREAD = {("L", 2): np.dtype(np.int8), ("I", 1): np.dtype(np.uint32)}
+"""Number types by Pillow's mode and the kind of number, of TIFFs whose sign Pillow does not keep."""
+
+
+def signed_values(image: Image.Image) -> np.ndarray:
+    """Values of a picture with the sign that a TIFF declares: Pillow reads 8 bits without one, 32 bits with one."""
+    stored, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    kind = MISREAD.get((image.mode, tags.get(SAMPLE_FORMAT, (1,))[0]))
+    return stored if kind is None else stored.view(kind)
 
 
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
@@ -396,6 +409,10 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
         _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
         if getattr(file.pages[0], "photometric", None) == WHITE_IS_ZERO:
             raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
+        if (bits := file.pages[0].bitspersample) % 8:
+            raise DataError(
+                f"it is a TIFF of {bits} bits per channel", "save it with 16, the values times 65535 / the largest"
+            )
         return file.asarray(series=0)
 
 

@@ -3,7 +3,8 @@
 An image becomes `(3, height, width)` float32 RGB in [0, 1], upright as its EXIF orientation says. Its number type tells
 its range:
 
-- whole numbers of 8 or 16 bits are divided by the largest of their type; a PGM of 16 bits is one of them;
+- whole numbers of 8 or 16 bits are divided by the largest of their type; a PGM of 16 bits is one of them; a grey TIFF of
+  12 bits by 4095;
 - wider ones too, but an image of such a type whose values end at 65535 was most likely converted from a narrower type:
   it is refused, as negative values are;
 - floats lie in [0, 1] already; anything else is refused with its range.
@@ -25,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from triptych.data.arrays import (
+    BITS_PER_SAMPLE,
     check_black_is_zero,
     is_wide_tiff,
     naming,
@@ -32,6 +34,7 @@ from triptych.data.arrays import (
     pixel_values,
     read_array,
     read_tag,
+    signed_values,
 )
 from triptych.data.cameras import stored_size
 from triptych.data.errors import DataError
@@ -265,10 +268,12 @@ def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
     """`(H, W, 3)` of a picture: 8 or 16 bits, or what a mode of one channel stores."""
     if image.mode not in ("1", "L"):  # Pillow inverts these itself
         check_black_is_zero(image)
+    if getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE) == (12,):
+        return _repeat(np.asarray(image) / np.float32(4095))
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
         return _repeat(np.asarray(image).astype(np.uint16))
-    if image.mode in ("I", "F"):
-        return _repeat(np.asarray(image))
+    if image.mode in ("I", "F") or (image.mode == "L" and image.format == "TIFF"):
+        return _repeat(signed_values(image))
     deep = pixel_values(image, path) if path is not None and _is_deep(image) else None
     if deep is not None:
         return deep[..., :3]

@@ -80,7 +80,7 @@ def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
 
 
 def _read_stored(path: Path, task: str, key: str) -> np.ndarray:
-    """The stored array as training reads it: palettes of ids by index, others as they look; masked where transparent."""
+    """The stored array as training reads it: palettes of ids by index, others as they look; masked where clear."""
     return replace(TASK_MAPS[task].encoding, key=key).read(path)
 
 
