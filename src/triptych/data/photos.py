@@ -3,8 +3,8 @@
 An image becomes `(3, height, width)` float32 RGB in [0, 1], upright as its EXIF orientation says. Its number type tells
 its range:
 
-- whole numbers of 8 or 16 bits are divided by the largest of their type; a PGM of 16 bits is one of them; a grey TIFF of
-  12 bits by 4095;
+- whole numbers of 8 or 16 bits are divided by the largest of their type; a PGM of 16 bits is one of them;
+- a grey TIFF of 12 bits is divided by 4095;
 - wider ones too, but an image of such a type whose values end at 65535 was most likely converted from a narrower type:
   it is refused, as negative values are;
 - floats lie in [0, 1] already; anything else is refused with its range.
