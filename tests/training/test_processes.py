@@ -152,12 +152,18 @@ def test_mtpsl_waits_for_no_process_without_a_pair(sharded: str, folder: Path) -
 ALONE: dict[str, dict[str, object]] = {
     "distill": {"regularizer": RegularizerConfig(name="distill", options=TEACHER)},
     "one-task": {"weighting__name": "one-task"},
+    "uncertainty": {
+        "weighting__name": "uncertainty",
+        "optimizer": OptimizerConfig(name="adamw", lr=1e-3, decay_norms=False),
+    },
 }
 
 
 @pytest.mark.parametrize("name", ALONE)
 def test_two_shards_learn_as_one_process(name: str, folder: Path) -> None:
-    """By SGD with momentum, of which torch has no fused form for shards."""
+    """By SGD with momentum, of which torch has no fused form for shards, and by AdamW, whose fused form takes no shards
+    together with whole parameters.
+    """
     recipe = change(TWO, data__options={}, **ALONE[name])
     process = start(folder / f"shards-{name}", recipe, processes=2, ACCELERATE_USE_FSDP="true")
     one = train(change(recipe, data__batch_size=4), folder / f"single-{name}", device="cpu", progress=False)

@@ -70,14 +70,15 @@ def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Paramet
 
 
 def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerConfig) -> list[dict[str, Any]]:
-    """One group per learning rate, in order of first appearance.
+    """One group per module, learning rate and weight decay, in order of first appearance.
 
     Modules with a true attribute `undecayed` get no weight decay; without `decay_norms` vectors (biases, norms, scales
     of layers), position embeddings and tokens get none either. Each group carries `base_lr`, which the schedule
     multiplies.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for module in modules.values():
+    # By module, for a weighting is whole where others are sharded: torch takes no group of both.
+    groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+    for label, module in modules.items():
         if module is None:
             continue
         parameters = dict(module.named_parameters())
@@ -86,10 +87,10 @@ def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerC
             free |= {p for p in parameters.values() if p.ndim < 2} | _positions_and_tokens(module)
         for name, factor in learning_rate_factors(module, config).items():
             decay = 0.0 if parameters[name] in free else config.weight_decay
-            groups.setdefault((factor * config.lr, decay), []).append(parameters[name])
+            groups.setdefault((label, factor * config.lr, decay), []).append(parameters[name])
     return [
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
-        for (lr, decay), parameters in groups.items()
+        for (_, lr, decay), parameters in groups.items()
     ]
 
 
