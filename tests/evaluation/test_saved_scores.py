@@ -88,7 +88,7 @@ def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:
     assert (before.metrics, before.keys) == (now.metrics, now.keys)
     for state, value in now.read_sums()["depth"].items():
         assert torch.equal(before.read_sums()["depth"][state], value)
-    found = compare_scores(tmp_path / "old.json", saved, resamples=20)["depth"]["rmse"]
+    found = compare_scores(tmp_path / "old.json", saved, resamples=20)["depth"].numbers["rmse"]
     assert (found.difference, found.first) == (0.0, now.metrics["depth"]["rmse"])
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.evaluation import saved_maps as maps
-from triptych.evaluation.compare_files import compare_scores, comparison_table
+from triptych.evaluation.compare_files import compare_scores
 from triptych.evaluation.map_files import pair
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
@@ -372,14 +372,15 @@ def test_comparison_is_paired(tmp_path: Path) -> None:
         save(path, np.maximum(golden_map(path.stem, "prediction")[WINDOW], noise).astype(np.uint8))
     for name in "ab":
         run(tmp_path / name, "bsds", max_dist=0.02, out=tmp_path / f"{name}.json")
-    found = compare_scores(tmp_path / "a.json", tmp_path / "b.json", resamples=100)["boundary"]["odsF_bsds_0.02"]
+    found = compare_scores(tmp_path / "a.json", tmp_path / "b.json", resamples=100)["boundary"].numbers[
+        "odsF_bsds_0.02"
+    ]
     saved = [json.loads((tmp_path / f"{name}.json").read_text())["tasks"]["boundary"]["numbers"] for name in "ab"]
     assert [found.first, found.second] == [numbers["odsF_bsds_0.02"] for numbers in saved]
     assert found.difference < 0
     assert found.second_better < 0.05
-    same = compare_scores(tmp_path / "a.json", tmp_path / "a.json", resamples=20)["boundary"]["odsF_bsds_0.02"]
+    same = compare_scores(tmp_path / "a.json", tmp_path / "a.json", resamples=20)["boundary"].numbers["odsF_bsds_0.02"]
     assert same[2:] == (0.0, 0.0, 0.0, 0.5)
-    assert comparison_table({"boundary": {"odsF": found}}, "a", "b").row_count == 1
 
 
 def test_files_of_scores_are_compared_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -393,6 +394,30 @@ def test_files_of_scores_are_compared_by_the_command(tmp_path: Path, capsys: pyt
     for wrong in (words, [*words, words[1], "--split", "val"]):
         assert main(wrong) == 2
         assert "are compared two files at a time" in capsys.readouterr().err
+
+
+def test_the_images_that_both_files_have_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of a comparison are of the common images: the count of them belongs to them."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    files = [f"{name}/invpt.json" for name in ("theirs", "ours", "some")]
+    for file, there in zip(files, (range(12), range(5, 12), range(4)), strict=True):
+        for image in there:
+            save_depth(Path(file).parent, 2 + 0.1 * image, 2000, f"image{image}")
+        run(Path(file).parent, "invpt", task=["depth"], out=Path(file))
+    capsys.readouterr()
+    assert main(["compare", *files, "--out", "out.json"]) == 0
+    _, ours, some = capsys.readouterr().out.split("task ")
+    assert all(file in table for file, table in zip(files[1:], (ours, some), strict=True))
+    assert all(files[0] in table and "rmse ↓" in table for table in (ours, some))
+    assert " 7 of 12 " in ours
+    assert "too few images" not in ours
+    assert " 4 of 12 " in some
+    assert "too few images" in some
+    images = json.loads(Path("out.json").read_text())["images"]
+    assert images[files[1]]["depth"] == {"both": 7, "baseline": 12, "other": 7}
 
 
 def test_comparison_refuses_what_does_not_compare(tmp_path: Path) -> None:
@@ -530,7 +555,7 @@ def test_scores_against_other_truth_do_not_compare(tmp_path: Path) -> None:
     ):
         run(root, "invpt", task=["depth"], out=tmp_path / f"{name}.json", **options)
     found = compare_scores(tmp_path / "assumed.json", tmp_path / "told.json", resamples=20)
-    assert found["depth"]["rmse"].difference == 0
+    assert found["depth"].numbers["rmse"].difference == 0
     for name, count in (("scaled", 2), ("moved", 1)):
         with pytest.raises(ValueError, match=f"ground truth of {count} of 2 images differs"):
             compare_scores(tmp_path / "assumed.json", tmp_path / f"{name}.json", resamples=20)

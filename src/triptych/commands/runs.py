@@ -96,14 +96,25 @@ def compare(
                 "--single-task; name another file, as in `triptych compare theirs.json ours.json`."
             )
         compared = {other: compare_scores(first, other) for other in others}
+        stems = [path.stem for path in compared.keys() | {first}]
+        title = {path: path.stem if stems.count(path.stem) == 1 else str(path) for path in (first, *others)}
         for other, found in compared.items():
-            terminal().print(comparison_table(found, first.stem, other.stem))
+            terminal().print(comparison_table(found, title[first], title[other]))
         if out is not None:
             numbers = {
-                str(other): {task: {name: one._asdict() for name, one in each.items()} for task, each in found.items()}
+                str(other): {
+                    task: {name: one._asdict() for name, one in each.numbers.items()} for task, each in found.items()
+                }
                 for other, found in compared.items()
             }
-            write_json(out, {"baseline": str(first), "differences": numbers})
+            images = {
+                str(other): {
+                    task: {"both": each.images, "baseline": each.scored[0], "other": each.scored[1]}
+                    for task, each in found.items()
+                }
+                for other, found in compared.items()
+            }
+            write_json(out, {"baseline": str(first), "images": images, "differences": numbers})
         return
     from triptych.evaluation.compare import compare_runs
 

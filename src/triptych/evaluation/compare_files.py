@@ -1,19 +1,34 @@
 """Compare two files of scores that `triptych score --out` saved, image by image."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 
+from triptych.evaluation.compare import LEAST_IMAGES
 from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, select_images
+from triptych.evaluation.tables import Row, number_table
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
+
+
+class TaskComparison(NamedTuple):
+    """Differences of two files of scores on one task, by number, on the `images` that both files have."""
+
+    numbers: dict[str, PairedDifference]
+    better: Mapping[str, bool]
+    """Whether higher is better, by number."""
+    images: int
+    scored: tuple[int, int]
+    """Images of the first and of the second file."""
 
 
 def compare_scores(
     first: Path, second: Path, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, dict[str, PairedDifference]]:
-    """Compare what `triptych score --out` saved of two sets of predictions, by task and number.
+) -> dict[str, TaskComparison]:
+    """Compare what `triptych score --out` saved of two sets of predictions, by task.
 
     Only images scored in both files count. Raises `ValueError` where the scores share no task, or one was scored under
     another protocol, maxDist, recipe or number of classes, or against other ground truth: such numbers do not compare.
@@ -50,7 +65,12 @@ def compare_scores(
             for each, scores in zip(sums, (one, other), strict=True)
         ]
         found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
-        compared[name] = {number: found[number] for number in one.metrics[name]}
+        compared[name] = TaskComparison(
+            {number: found[number] for number in one.metrics[name]},
+            metric.better,
+            len(keys),
+            (len(one.keys[name]), len(other.keys[name])),
+        )
     return compared
 
 
@@ -67,18 +87,21 @@ def _facts(scores: SavedScores, task: str, *, assumed: bool) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if assumed or name != ASSUMED)
 
 
-def comparison_table(compared: dict[str, dict[str, PairedDifference]], first: str, second: str) -> Table:
-    """One row per number; the last column is the share of resamples in which the second is better."""
-    table = Table("task", "metric", first, second, "difference", "interval", f"{second} better")
-    for name, numbers in compared.items():
-        for i, (number, found) in enumerate(numbers.items()):
-            table.add_row(
-                name if i == 0 else "",
-                number,
+def comparison_table(compared: Mapping[str, TaskComparison], first: str, second: str) -> Table:
+    """One row per number; the last columns are the share of resamples in which the second is better, if the images are
+    enough to say, and how many images count, of how many that either file has.
+    """
+    rows: list[Row] = []
+    for name, task in compared.items():
+        more = dict.fromkeys(str(count) for count in task.scored if count != task.images)
+        images = f"{task.images} of {' and '.join(more)}" if more else task.images
+        for number, found in task.numbers.items():
+            cells = [
                 f"{found.first:.4f}",
                 f"{found.second:.4f}",
                 f"{found.difference:+.4f}",
                 f"{found.low:+.4f} to {found.high:+.4f}",
-                f"{100 * found.second_better:.0f} %",
-            )
-    return table
+                "too few images" if task.images < LEAST_IMAGES else f"{100 * found.second_better:.0f} %",
+            ]
+            rows.append((name, number, task.better[number], cells, images))
+    return number_table("", [first, second, "difference", "interval", f"{second} better"], rows)

@@ -16,7 +16,7 @@ NO_LABELS = "no labels"
 ARROWS = {True: "↑", False: "↓"}
 
 
-Row = tuple[str, str, bool, Sequence[str], int]
+Row = tuple[str, str, bool, Sequence[str], int | str]
 """A task, a number's name, whether higher is better, its cells, and how many images count."""
 
 
