@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from browser import SWITCHES, find_browser
 from PIL import Image
 
 from triptych.data.cameras import intrinsics_matrix
+from triptych.evaluation.protocols import Scoring
+from triptych.evaluation.run import RunEvaluation
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, to_json
+from triptych.report import run as report_of_run
 from triptych.report.charts import draw_curve, draw_histogram, draw_precision_recall
 from triptych.report.examples import embed, show_example
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
@@ -205,6 +209,28 @@ def test_what_lies_beyond_perfect_is_no_more_than_perfect():
 def test_the_level_beside_the_curves_says_of_which_images_it_is():
     levels = {chart["reference_title"] for chart in make_charts(replace(full_report(), split="target-test"))} - {""}
     assert levels == {"constant predictor on target-test"}
+
+
+def test_a_number_of_a_protocol_is_no_level_beside_the_curves(monkeypatch):
+    """DenseMTL's `rmse` is over 1e-3 to 80 m, and that of the curve over all labels."""
+    given = {}
+    monkeypatch.setattr(report_of_run, "write_report", lambda run, **options: given.update(options) or run)
+    monkeypatch.setattr(report_of_run, "spread_examples", lambda *_: [])
+    report = full_report()
+    for protocol, by_rule, levels in (("none", set(), {1.0}), ("densemtl-video", {"semseg", "depth"}, set())):
+        evaluation = RunEvaluation(
+            metrics=SCORES["network"],
+            labelled={},
+            keys=(),
+            sums={},
+            tasks=Scoring(protocol).apply(TASKS),
+            protocol=protocol,
+            predictor=Mock(spec=Predictor, recipe=Recipe()),
+        )
+        report_of_run.report_run(Path("run"), evaluation)
+        assert given["scored_tasks"].keys() == by_rule
+        charts = make_charts(replace(report, scored_tasks=given["scored_tasks"]))
+        assert {chart["reference"] for chart in charts if chart["title"] == "depth"} - {None} == levels
 
 
 def test_delta_mtl_stands_under_single_task_networks_alone():

@@ -42,8 +42,9 @@ def write_report(
 ) -> Path:
     """Write `report.html` into a run folder, or into the folder `out`, and return its path.
 
-    Curves, tasks and facts are read from the run. `scores` are of `split`, by the metrics of `scored_tasks`; without
-    them the table shows the evaluation that the deployed weights come from.
+    Curves, tasks and facts are read from the run. `scores` are of `split`, by the metrics of `scored_tasks` where
+    these are others than the run's own; without them the table shows the evaluation that the deployed weights come
+    from.
     """
     report = read_run(run)
     if scores:
@@ -80,7 +81,7 @@ def render_report(report: RunReport) -> str:
 
 def make_charts(report: RunReport) -> list[dict[str, Any]]:
     """Curves with at least two points: every task's loss, the total, the learning rate; every task's first metric,
-    with the second column of the scores as reference.
+    with the second column of the scores as reference where these are by the same metric.
     """
     train = [record for record in report.records if record["kind"] == "train"]
     evaluations = [record for record in report.records if record["kind"] == "evaluation"]
@@ -93,7 +94,8 @@ def make_charts(report: RunReport) -> list[dict[str, Any]]:
         metric = task.metric()
         points = [(record["step"], record["metrics"].get(f"{name}/{metric.primary}")) for record in evaluations]
         arrow = "↑" if metric.better[metric.primary] else "↓"
-        level = reference.get(name, {}).get(metric.primary)
+        # The curve is of the task's own metric; a protocol's numbers have the same names and other definitions.
+        level = None if name in report.scored_tasks else reference.get(name, {}).get(metric.primary)
         charts.append(_chart("Validation", name, f"{metric.primary} {arrow}", points, level, reference_title))
         losses = [(record["step"], record.get("losses", {}).get(name)) for record in evaluations]
         charts.append(_chart("Validation", f"{name}: loss", "raw loss ↓", losses))

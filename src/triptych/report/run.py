@@ -10,6 +10,7 @@ from torch import Tensor
 from triptych import assemble
 from triptych.data.photos import to_pixels
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
+from triptych.evaluation.protocols import Scoring
 from triptych.evaluation.reliability import Reliability
 from triptych.evaluation.results import results_folder
 from triptych.evaluation.run import RunEvaluation
@@ -32,10 +33,11 @@ def report_run(run: Path, scored: RunEvaluation, reliability: Reliability | None
     `EXAMPLES` images are spread evenly over the split; `reliability` adds a table of errors by confidence.
     """
     predictor, split = scored.predictor, scored.split
+    rules = Scoring(scored.protocol).rules
     return write_report(
         results_folder(Path(run)),
         scores=scored.columns(),
-        scored_tasks=dict(scored.tasks),
+        scored_tasks={name: task for name, task in scored.tasks.items() if name in rules},
         images=scored.labelled,
         split=split,
         examples=spread_examples(predictor, EXAMPLES, split),
