@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,6 +24,7 @@ from triptych.evaluation.temporal import (
     flow_motion,
     known_motion,
     measure_consistency,
+    score_temporal,
 )
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import DataConfig, Recipe
@@ -198,6 +200,47 @@ def test_saved_maps_are_scored_by_flow(saved, capsys):
     assert main([*words, "--out", str(saved / "a.json")]) == 2
     assert main(["score", str(saved / "maps"), "--temporal"]) == 2
     assert "name the folder of the frames" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_unit_of_saved_depth_is_told_or_said(saved, tmp_path, monkeypatch, capsys):
+    """The same depth as metres, as millimetres, and as steps of 1/256 m, has the same error between frames."""
+    still = np.zeros((48, 56), np.int64)
+    here = np.indices(still.shape)
+    monkeypatch.setattr(temporal, "flow_motion", lambda *_: Motion(here[0], here[1], still == 0))
+    errors, said = {}, {}
+    for name, factor, kind, options in (
+        ("metres", 1, np.float32, ()),
+        ("millimetres", 1000, np.uint16, ()),
+        ("steps", 256, np.uint16, ("--depth-scale", "0.00390625", "--key", "depth")),
+    ):
+        maps = tmp_path / name / "depth"
+        maps.mkdir(parents=True)
+        for number in (8, 9, 10):
+            values = np.full((48, 56), number * factor, kind)
+            if name == "steps":
+                np.savez(maps / f"v{number}.npz", depth=values, other=values)
+            else:
+                np.save(maps / f"v{number}.npy", values)
+        words = ["score", str(maps.parent), str(saved / "frames"), "--temporal", *options]
+        assert main([*words, "--out", str(tmp_path / f"{name}.json")]) == 0
+        errors[name] = json.loads((tmp_path / f"{name}.json").read_text())["temporal"]["depth"]
+        said[name] = "whole numbers millimetres" in capsys.readouterr().out
+    assert errors == pytest.approx(dict.fromkeys(errors, 1.0))
+    assert said == {"metres": False, "millimetres": True, "steps": False}
+
+
+def test_the_calibration_for_another_camera_is_not_of_its_own_data(monkeypatch):
+    asked = []
+
+    def load(*_, **options):
+        asked.append(options.get("calibrated", True))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(temporal.Predictor, "load", load)
+    for frames in (None, Path("frames")):
+        with pytest.raises(ValueError, match="enough"):
+            score_temporal(Path(__file__), frames)
+    assert asked == [False, True]
 
 
 def test_what_does_not_fit_is_one_line(saved, tmp_path, capsys):

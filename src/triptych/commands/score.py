@@ -54,6 +54,8 @@ def temporal(
     frames: Positional[Path | None] = None,
     task: tuple[str, ...] = (),
     classes: int = 0,
+    depth_scale: float = 0.0,
+    key: str = "",
     split: str = "",
     limit: int = 0,
     out: Path | None = None,
@@ -67,6 +69,8 @@ def temporal(
         frames: Folder of the frames; may be left out for a run, whose own dataset is taken then.
         task: Tasks to score; all by default.
         classes: Number of classes of semseg in saved maps.
+        depth_scale: Metres per unit of integer depth files; 0.001 for 16 bit by default.
+        key: Entry of .npz and .mat files that have several.
         split: Split of a run's dataset; its test split by default.
         limit: On how many frames of a run's dataset; 0 takes all.
         out: JSON to write.
@@ -80,6 +84,8 @@ def temporal(
         frames,
         task=task,
         classes=classes,
+        depth_scale=depth_scale,
+        key=key,
         split=split,
         limit=limit,
         out=out,

@@ -27,8 +27,8 @@ from triptych.data.photos import read_image
 from triptych.data.predicted import find_images
 from triptych.datasets import DATASETS
 from triptych.evaluation.map_files import find_tasks, list_maps
-from triptych.evaluation.offline import require_new
-from triptych.evaluation.saved_maps import Encodings, read_prediction
+from triptych.evaluation.offline import ASSUMED, require_new
+from triptych.evaluation.saved_maps import Encodings, describe_unit, read_prediction
 from triptych.extras import import_extra
 from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
@@ -191,6 +191,8 @@ def score_temporal(
     *,
     task: Sequence[str] = (),
     classes: int = 0,
+    depth_scale: float = 0.0,
+    key: str = "",
     split: str = "",
     limit: int = 0,
     out: Path | None = None,
@@ -201,11 +203,14 @@ def score_temporal(
 
     `frames` is the folder of the frames, whose names differ in their last number alone; without it a run is scored on
     videos of its own dataset (its test split unless another is named), on `limit` frames spread over them, or all.
-    Saved maps need `frames`. Prints a table, and writes the numbers to `out`, a JSON.
+    Saved maps need `frames`; `depth_scale` and `key` say how they are stored, as for `triptych score`. Prints a table,
+    and writes the numbers to `out`, a JSON.
     """
     require_new(out, overwrite)
+    units: dict[str, str] = {}
     if (predictions / "recipe.json").is_file() or predictions.is_file():
-        predictor = Predictor.load(predictions, device=device)
+        # Its own calibration is for another camera than that of its dataset.
+        predictor = Predictor.load(predictions, device=device, calibrated=frames is not None)
         known = dict(predictor.tasks)
         tasks = {name: named_choice("task of the network", name, known) for name in task or known}
         if frames is None:
@@ -216,13 +221,19 @@ def score_temporal(
         if frames is None:
             raise ValueError(f"{predictions} is no run; of saved maps, name the folder of the frames too.")
         found = {name: list_maps(folder) for name, folder in find_tasks(predictions, task).items()}
-        encodings = Encodings(classes)
+        encodings = Encodings(classes, depth_scale, key=key)
+        for name, files in found.items():
+            few = list(files.values())[:: max(len(files) // 5, 1)][:5]
+            units[name] = describe_unit([(path, None) for path in few], name, encodings)
         tasks = {name: _plain_task(name, classes) for name in found}
         pairs, motion = _frame_pairs(frames, lambda key, image: _read_maps(found, key, image, encodings)), "flow"
     result = measure_consistency(tasks, pairs, motion)
+    facts = {name: {ASSUMED: unit} for name, unit in units.items() if unit}
     terminal().print(consistency_table(str(predictions), result))
+    for name, fact in facts.items():
+        terminal().print(f"{name}: {ASSUMED} {fact[ASSUMED]}", highlight=False)
     if out is not None:
-        write_json(out, as_json(result))
+        write_json(out, as_json(result) | {"facts": facts})
     return result
 
 
