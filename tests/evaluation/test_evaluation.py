@@ -5,6 +5,7 @@ import math
 import shutil
 import weakref
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from unittest.mock import Mock
@@ -347,7 +348,7 @@ def test_scores_of_an_unfinished_training_say_so(run: Path, tmp_path: Path, caps
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (stopped / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= 10))
     for path, said in ((run, False), (stopped, True)):
-        evaluate_run(path, limit=1, device="cpu", constant=False, progress=False)
+        evaluate_run(path, limit=1, overwrite=True, device="cpu", constant=False, progress=False)
         assert ("the training is not finished (step 10 of 20)" in capsys.readouterr().out) == said
 
 
@@ -477,7 +478,7 @@ def test_a_run_is_scored_by_the_protocol_that_is_named(
 ) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     evaluate_run(run, device="cpu", constant=False, progress=False)
-    result = evaluate_run(other, protocol="densemtl", device="cpu", progress=False)
+    result = evaluate_run(other, protocol="densemtl", overwrite=True, device="cpu", progress=False)
     assert [*result.primary()] == ["semseg/mIoU", "depth/rmse_image"]
     content = json.loads((other / "evaluation-test.json").read_text())
     assert content["protocol"] == "densemtl"
@@ -490,6 +491,28 @@ def test_a_run_is_scored_by_the_protocol_that_is_named(
     assert [*compare_runs([other])["values"]] == ["semseg", "depth"]
     with pytest.raises(ValueError, match="unknown protocol 'dense'"):
         evaluate_run(other, protocol="dense", device="cpu", progress=False)
+
+
+def test_scores_are_not_replaced_by_less_or_others_unasked(run: Path, tmp_path: Path) -> None:
+    """A look at some images, or at another protocol, costs hours of scoring otherwise."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "evaluation-val.json"
+    path.unlink(missing_ok=True)
+    score = partial(evaluate_run, copy, split="val", device="cpu", constant=False, progress=False)
+    looked = score(limit=1)
+    whole = score()
+    assert len(looked.keys) < len(whole.keys)
+    before = path.read_bytes()
+    for options in ({"limit": 1}, {"protocol": "densemtl"}):
+        with pytest.raises(
+            ValueError, match=rf"{path} has scores of {len(whole.keys)} images by protocol 'none', .*--over"
+        ):
+            score(**options)
+    assert path.read_bytes() == before
+    score(limit=1, overwrite=True)
+    score(limit=len(whole.keys) + 1)
+    path.write_text(path.read_text().replace(whole.weights_sha256, "0" * 64))
+    score(limit=1)  # scores of other weights are worth nothing
 
 
 def test_protocols_of_native_sizes_score_labels_as_they_are(tmp_path: Path) -> None:
@@ -509,7 +532,8 @@ def test_protocols_of_native_sizes_score_labels_as_they_are(tmp_path: Path) -> N
     assert native.metrics == expected.metrics
     with pytest.raises(ValueError, match="such numbers do not compare"):
         compare_runs([run, other])
-    assert evaluate_run(run, protocol="survey", device="cpu", progress=False).metrics == native.metrics
+    again = evaluate_run(run, protocol="survey", overwrite=True, device="cpu", progress=False)
+    assert again.metrics == native.metrics
     assert compare_runs([run, other])["images"] == 5
 
 

@@ -18,6 +18,7 @@ def evaluate(
     constant: bool = True,
     confidence: bool = False,
     report: bool = True,
+    overwrite: bool = False,
     device: Device = "auto",
 ) -> None:
     """Score a run on a split: one table, one JSON and the report page in the run folder.
@@ -36,6 +37,7 @@ def evaluate(
         confidence: Also say how large errors are where the network is sure of itself and where it is not, on 50 images
             spread over the split, or on `limit` of them.
         report: Write report.html.
+        overwrite: Replace scores of the same split by another protocol, or of more images than `limit`.
         device: Where to run.
     """
     from triptych.evaluation.run import evaluate_run
@@ -51,6 +53,7 @@ def evaluate(
         limit=limit,
         constant=constant,
         confidence=confidence,
+        overwrite=overwrite,
         device=device,
     )
     if not is_first_launched():

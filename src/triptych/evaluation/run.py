@@ -25,6 +25,7 @@ from triptych.evaluation.scores import (
     as_json,
     moved_classes,
     read_run_scores,
+    read_scores,
     require_same_definition,
     write_scores,
 )
@@ -113,6 +114,7 @@ def evaluate_run(
     device: str = "auto",
     constant: bool = True,
     confidence: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> RunEvaluation:
     """Score a run folder on a split: a table, and `evaluation-<split>.json`.
@@ -128,6 +130,9 @@ def evaluate_run(
     the order of the JSON's `keys`. Processes started by `torchrun` or `accelerate launch` share the work. For a file of
     `triptych export` both are written to `FILE.results` beside it. With `confidence`, networks that have none fail
     before anything is scored.
+
+    Raises `ValueError` where the JSON has scores of the same weights by another protocol, or on more images than
+    `limit`, unless `overwrite` allows to replace them.
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
@@ -156,6 +161,8 @@ def evaluate_run(
         predictor.resize |= predictor.fixed_size is not None
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
+        if not overwrite:
+            _require_nothing_lost(run, split, weights, protocol, len(images), limited=limit > 0)
         how = HowScored(recipe, split, scoring, assemble.scored_size(recipe, split, dataset))
         references = read_references(single_task, split, tasks, keys, of=run, how=how)
         predictors: list[Predicts] = [predictor]
@@ -212,6 +219,23 @@ def evaluate_run(
         protocol=protocol,
         predictor=predictor,
     )
+
+
+def _require_nothing_lost(run: Path, split: str, weights: str, protocol: str, images: int, *, limited: bool) -> None:
+    """Raise `ValueError` where scores of these weights by another protocol would be replaced, or by a limit those of
+    more images.
+    """
+    path = results_path(run) / f"evaluation-{split}.json"
+    try:
+        there = read_scores(path).content
+    except ValueError:  # none, or damaged
+        return
+    by, scored = Scoring.of_scores(there).protocol, there.get("images", 0)
+    if there.get("weights_sha256") == weights and (by != protocol or (limited and scored > images)):
+        raise ValueError(
+            f"{path} has scores of {scored} images by protocol '{by}', which those of {images} by protocol "
+            f"'{protocol}' would replace; score a copy of {run} to keep both, or allow it with --overwrite."
+        )
 
 
 def _describe_taken(predictor: Predictor) -> str:
