@@ -100,7 +100,7 @@ _COMPARED: dict[str, Callable[[Metric, float | None, float | None], str]] = {
 """Text beside the number of a column, by its title."""
 _NOTES = {
     CONSTANT: "Beside the constant predictor: how much of the way from it to a perfect score the network closes.",
-    SINGLE_TASK: "Beside single-task networks: the gain in percent of theirs; triptych compare has its interval.",
+    SINGLE_TASK: "Beside single-task networks: the gain in percent of theirs.",
 }
 
 
