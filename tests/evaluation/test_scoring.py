@@ -420,6 +420,14 @@ def test_the_images_that_both_files_have_are_counted(
     assert images[files[1]]["depth"] == {"both": 7, "baseline": 12, "other": 7}
 
 
+def test_a_network_is_compared_with_saved_maps_by_its_own_maps(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["runs/ours", "theirs.json"], ["theirs.json", "--baseline", "runs/ours"]):
+        assert main(["compare", *words]) == 2
+        error = capsys.readouterr().err
+        assert "`triptych predict runs/ours IMAGES --out MAPS`" in error
+        assert error.count("\n") == 1
+
+
 def test_comparison_refuses_what_does_not_compare(tmp_path: Path) -> None:
     save_boundaries(tmp_path, ("2018",))
     for name, max_dist in (("a", 0.02), ("b", 0.03)):

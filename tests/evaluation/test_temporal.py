@@ -243,6 +243,18 @@ def test_the_calibration_for_another_camera_is_not_of_its_own_data(monkeypatch):
     assert asked == [False, True]
 
 
+def test_a_received_file_of_one_size_is_scored_on_data_that_lie_here(monkeypatch):
+    """As `evaluate` does: other images are resized to it, and the data are where they are said to be."""
+    recipe = Recipe(data=DataConfig(dataset="hall", root="there"))
+    network = Mock(spec=Predictor, recipe=recipe, tasks=TASKS, fixed_size=(4, 4), resize=False)
+    monkeypatch.setattr(temporal.Predictor, "load", lambda *_, **options: network)
+    monkeypatch.setattr(temporal, "_dataset_pairs", Mock(side_effect=ValueError("enough")))
+    with pytest.raises(ValueError, match="enough"):
+        score_temporal(Path(__file__), root="here")
+    assert network.resize
+    assert network.recipe.data.root == "here"
+
+
 def test_what_does_not_fit_is_one_line(saved, tmp_path, capsys):
     (tmp_path / "frames").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "frames" / "v1.png")

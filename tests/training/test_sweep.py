@@ -54,6 +54,7 @@ def test_samples_lie_in_their_span_and_grow_by_more() -> None:
         (("optimizer.rate=1",), 0, "recipe.optimizer has no field 'rate'"),
         (("optimizer.lr=fast",), 0, "recipe.optimizer.lr is 'fast'; expected a number"),
         (("optimizer.lr=1e-3,-1",), 0, "optimizer.lr is -1"),
+        (("data.batch_size=2..16",), 2, r"data.batch_size is \S+, and takes whole numbers; .* list them"),
         (("model.backbone=auto,resnet18",), 0, "model.backbone is auto, which may be another one for each run"),
         (("model.backbone=resnet18,resnet19",), 0, "unknown backbone 'resnet19'; did you mean 'resnet18'"),
         (("optimiser.lr=1",), 0, "a recipe has no field 'optimiser.lr'"),

@@ -87,12 +87,21 @@ def compare(
         single_task: Run folders of single-task networks for delta_mtl; of several for a task the means count.
         out: JSON file to write the comparison to.
     """
-    if runs and all(path.suffix == ".json" for path in runs):
+    paths = (*baseline, *runs)
+    files = [path for path in paths if path.suffix == ".json"]
+    networks = [path for path in paths if path not in files]
+    if files and networks:
+        raise ValueError(
+            f"{files[0]} is a file of scores and {networks[0]} a network, which are not compared; save maps of the "
+            f"network (`triptych predict {networks[0]} IMAGES --out MAPS`), score them as the others were (`triptych "
+            "score MAPS TARGETS --out ours.json`), and compare the two files."
+        )
+    if files:
         from triptych.evaluation.compare_files import compare_scores, comparison_table
         from triptych.files import write_json
         from triptych.terminal import terminal
 
-        first, *others = (*baseline, *runs)
+        first, *others = files
         if not others or split or single_task:
             raise ValueError(
                 f"{first} holds scores of saved maps, which are compared two files at a time, without --split and "

@@ -56,6 +56,7 @@ def temporal(
     classes: int = 0,
     depth_scale: float = 0.0,
     key: str = "",
+    root: str = "",
     split: str = "",
     limit: int = 0,
     out: Path | None = None,
@@ -71,6 +72,7 @@ def temporal(
         classes: Number of classes of semseg in saved maps.
         depth_scale: Metres per unit of integer depth files; 0.001 for 16 bit by default.
         key: Entry of .npz and .mat files that have several.
+        root: Folder of a run's dataset, where it moved since training.
         split: Split of a run's dataset; its test split by default.
         limit: On how many frames of a run's dataset; 0 takes all.
         out: JSON to write.
@@ -86,6 +88,7 @@ def temporal(
         classes=classes,
         depth_scale=depth_scale,
         key=key,
+        root=root,
         split=split,
         limit=limit,
         out=out,

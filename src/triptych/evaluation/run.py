@@ -169,7 +169,11 @@ def evaluate_run(
         best = None
         bad = recipe.data.on_bad_sample
         if constant and recipe.data.train_split:  # a converted network was not trained on these data
-            best = ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad)
+            try:
+                best = ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad)
+            except (ValueError, OSError) as error:
+                text = f"the constant predictor cannot be fitted on {recipe.data.train_split} ({error})"
+                raise DataError(text, "--no-constant leaves it out") from error
             predictors.append(best)
         with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
             evaluation, *others = evaluate_together(

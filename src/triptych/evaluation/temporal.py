@@ -33,7 +33,7 @@ from triptych.extras import import_extra
 from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
 from triptych.prediction.predictor import Predictor
-from triptych.recipes.config import split_domain
+from triptych.recipes.config import split_domain, with_root
 from triptych.rendering.reprojection import NEAREST, backproject, invert_motion, move_points, project
 from triptych.tasks import TASKS, Task
 from triptych.terminal import terminal
@@ -193,6 +193,7 @@ def score_temporal(
     classes: int = 0,
     depth_scale: float = 0.0,
     key: str = "",
+    root: str = "",
     split: str = "",
     limit: int = 0,
     out: Path | None = None,
@@ -202,7 +203,8 @@ def score_temporal(
     """Score a run, an exported file, or a folder of saved maps by how well its maps of neighboring frames agree.
 
     `frames` is the folder of the frames, whose names differ in their last number alone; without it a run is scored on
-    videos of its own dataset (its test split unless another is named), on `limit` frames spread over them, or all.
+    videos of its own dataset (its test split unless another is named; `root` is their folder, if they moved since
+    training), on `limit` frames spread over them, or all.
     Saved maps need `frames`; `depth_scale` and `key` say how they are stored, as for `triptych score`. Prints a table,
     and writes the numbers to `out`, a JSON.
     """
@@ -211,9 +213,11 @@ def score_temporal(
     if (predictions / "recipe.json").is_file() or predictions.is_file():
         # Its own calibration is for another camera than that of its dataset.
         predictor = Predictor.load(predictions, device=device, calibrated=frames is not None)
+        predictor.resize |= predictor.fixed_size is not None
         known = dict(predictor.tasks)
         tasks = {name: named_choice("task of the network", name, known) for name in task or known}
         if frames is None:
+            predictor.recipe = with_root(predictor.recipe, root, split or predictor.recipe.data.test_split)
             pairs, motion = _dataset_pairs(predictor, split, limit)
         else:
             pairs, motion = _frame_pairs(frames, lambda key, image: predictor(image)), "flow"

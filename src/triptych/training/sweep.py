@@ -149,6 +149,11 @@ def _put(hint: Any, place: dict[str, Any], name: str, value: Any, whole: str) ->
     table, dot, rest = name.partition(".")
     hints = get_type_hints(hint) if is_dataclass(hint) else {}
     inside = hints.get(table) if hints else get_args(hint)[1]
+    if inside is int and isinstance(value, float) and not value.is_integer():
+        raise ValueError(
+            f"{whole} is {value:g}, and takes whole numbers; a span LOW..HIGH draws fractions: list them, such as "
+            f"{whole}=2,4,8."
+        )
     if inside in (float, str) or not dot:  # a part of the network has a name with dots
         place[name] = value
         return
