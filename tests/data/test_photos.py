@@ -226,6 +226,32 @@ def test_a_picture_of_32_bits_is_refused_or_scaled(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
+def test_wide_tiffs_are_colors_only_where_they_say_so(tmp_path: Path) -> None:
+    """CMYK is converted as of 8 bits; colors that are not converted, and bands of a satellite, are refused."""
+    tifffile = pytest.importorskip("tifffile")
+    inks, four = np.dstack([65535 - DEEP, 0 * DEEP[..., 0]]), np.dstack([DEEP, DEEP[..., 0]])
+    for number, (values, told, extra, found) in enumerate(
+        (
+            (inks, "separated", None, COLORS / 255),
+            (DEEP, "cielab", None, "colors are CIELAB; save it as RGB"),
+            (DEEP, "minisblack", None, COLORS / 255),
+            (four, "rgb", ["unassalpha"], COLORS / 255),
+            (four, "minisblack", None, "four bands and says no color of them"),
+            (four, "minisblack", [0, 0, "unassalpha"], COLORS / 255),
+            ((four // 257).astype(np.uint8), "minisblack", None, "four bands and says no color of them"),
+        )
+    ):
+        path = tmp_path / f"{number}.tif"
+        tifffile.imwrite(path, values, photometric=told, planarconfig="contig", extrasamples=extra, metadata=None)
+        if isinstance(found, str):
+            for read in (read_image, read_image_size):
+                with pytest.raises(UnreadableFileError, match=found):
+                    read(path)
+        else:
+            np.testing.assert_allclose(read_image(path).permute(1, 2, 0), found, atol=1e-6)
+            assert read_image_size(path) == (HEIGHT, WIDTH)
+
+
 def test_the_runtime_turns_what_the_predictor_turns(tmp_path: Path) -> None:
     """A file and a picture that Pillow opened, whatever EXIF says: upright, and equal in both packages."""
     for orientation, suffix in [*((number, ".png") for number in range(1, 9)), (6, ".tif")]:

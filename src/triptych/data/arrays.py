@@ -347,13 +347,17 @@ BITS_PER_SAMPLE = 258
 
 
 def is_wide_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF of colors of more than 8 bits, of which Pillow reads the upper byte or nothing."""
+    """Whether a file is a TIFF of colors of more than 8 bits, of which Pillow reads the upper byte or nothing.
+
+    Those for printing (CMYK) are not: Pillow converts them, to 8 bits.
+    """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
         with open_picture(path) as image:
-            bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
-            return len(bits) > 1 and max(bits) > 8
+            tags = getattr(image, "tag_v2", {})
+            bits = tags.get(BITS_PER_SAMPLE, (8,))
+            return len(bits) > 1 and max(bits) > 8 and tags.get(PHOTOMETRIC) != SEPARATED
     except UnidentifiedImageError:
         return True
 
@@ -363,11 +367,12 @@ def read_tag(path: Path, tag: int) -> object:
     tifffile = _find_tifffile()
     with tifffile.TiffFile(path) as file:
         found = file.pages[0].tags.get(tag)
-        return None if found is None else int(found.value)
+        return None if found is None else found.value
 
 
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-"""TIFF's tag for the meaning of 0, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
+PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, SEPARATED = 262, 0, 1, 2, 5
+"""TIFF's tag for the meaning of its numbers, and some of its values. Pillow inverts files of 1 and 8 bits where 0 is
+white; where black is, several channels have no color."""
 
 
 def check_black_is_zero(image: Image.Image) -> None:
@@ -409,6 +414,11 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
         _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
         if getattr(file.pages[0], "photometric", None) == WHITE_IS_ZERO:
             raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
+        told = file.pages[0].photometric
+        if file.pages[0].samplesperpixel > 1 and told not in (BLACK_IS_ZERO, RGB):
+            raise DataError(
+                f"it is a TIFF of wide numbers whose colors are {getattr(told, 'name', told)}", "save it as RGB"
+            )
         if (bits := file.pages[0].bitspersample) % 8:
             raise DataError(
                 f"it is a TIFF of {bits} bits per channel", "save it with 16, the values times 65535 / the largest"

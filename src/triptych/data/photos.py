@@ -27,6 +27,8 @@ from torch import Tensor
 
 from triptych.data.arrays import (
     BITS_PER_SAMPLE,
+    BLACK_IS_ZERO,
+    PHOTOMETRIC,
     check_black_is_zero,
     is_wide_tiff,
     naming,
@@ -47,6 +49,8 @@ STRIP = 2**22
 """Pixels that are converted at a time."""
 ORIENTATION = 0x0112
 """EXIF's tag for orientation."""
+EXTRA_SAMPLES, TRANSPARENCY = 338, (1, 2)
+"""TIFF's tag for the kinds of channels without a color, and those that are transparency."""
 EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Keys of Pillow's `info` for data that may contain an orientation."""
 
@@ -174,9 +178,7 @@ def read_photo(path: Path) -> StoredPhoto:
     """Read a photograph without converting its numbers; rows are converted to floats on demand."""
     with _reading(path):
         if _is_array(path):
-            stored = read_array(path)
-            turned = _array_orientation(path)
-            return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"), turned)
+            return StoredPhoto.checked(_read_colors(path), _array_orientation(path))
         with open_picture(path) as image:
             told, left = _told_orientation(image), _orientation(image)
             return replace(StoredPhoto.checked(_picture_values(image, path), left), orientation=told)
@@ -212,8 +214,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
     with _reading(path):
         if _is_array(path):
-            stored = read_array(path)
-            shape = _color_axes(stored, f"it has shape {stored.shape}").shape
+            shape = _read_colors(path).shape
             return stored_size((shape[0], shape[1]), _array_orientation(path))
         with open_picture(path) as image:
             return upright_size(image)
@@ -238,6 +239,23 @@ def _is_array(path: Path) -> bool:
     return path.suffix.lower() in ARRAYS or is_wide_tiff(path)
 
 
+def _read_colors(path: Path) -> np.ndarray:
+    """`(H, W, 3)` of a file that is read as an array; `DataError` for four bands of a TIFF that says no color of them.
+
+    Three bands are taken as red, green and blue, as GDAL writes them; with a fourth, blue often comes first.
+    """
+    stored = read_array(path)
+    colors = _color_axes(stored, f"it has shape {stored.shape}")
+    if stored.size > colors.size and path.suffix.lower() not in ARRAYS and read_tag(path, PHOTOMETRIC) == BLACK_IS_ZERO:
+        kinds = read_tag(path, EXTRA_SAMPLES)
+        if not isinstance(kinds, tuple) or kinds[-1] not in TRANSPARENCY:
+            raise DataError(
+                "it has four bands and says no color of them (MinIsBlack)",
+                "save red, green and blue alone, in this order, as RGB",
+            )
+    return colors
+
+
 def _array_orientation(path: Path) -> int:
     """EXIF orientation of a file that is read as an array: only a TIFF of wide numbers has one, still to be applied."""
     return 1 if path.suffix.lower() in ARRAYS else _known(read_tag(path, ORIENTATION))
@@ -257,7 +275,7 @@ def _told_orientation(image: Image.Image) -> int:
 
 
 def _known(orientation: object) -> int:
-    return orientation if isinstance(orientation, int) and orientation in UPRIGHT else 1
+    return int(orientation) if isinstance(orientation, int) and orientation in UPRIGHT else 1
 
 
 def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
