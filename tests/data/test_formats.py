@@ -245,6 +245,16 @@ def test_quantities_are_what_a_palette_shows_in_whatever_order(tmp_path: Path, s
             np.testing.assert_array_equal(target_of(encoding, path), target_of(encoding, indices))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_a_mask_without_an_object_is_read_as_its_neighbors_are(tmp_path: Path, suffix: str) -> None:
+    """Red on white, as ids: a file of which only white is used has the same palette."""
+    for drawn in (np.zeros((4, 6), np.uint8), np.eye(4, 6, dtype=np.uint8)):
+        picture = Image.fromarray(drawn).convert("P")
+        picture.putpalette([255, 255, 255, 200, 0, 0])
+        picture.save(tmp_path / f"a{suffix}")
+        assert target_of(SaliencyMask(threshold=1), tmp_path / f"a{suffix}").tolist() == drawn.tolist()
+
+
 def test_transparent_pixels_have_no_label_however_that_is_stored(tmp_path: Path) -> None:
     """In a channel, beside a palette, as one index, shade or color."""
     alpha = np.where(CLEAR, 0, 255).astype(np.uint8)

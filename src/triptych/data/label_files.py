@@ -20,8 +20,8 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 def read_label(path: Path, *, key: str = "", by_index: bool = True, single: bool = False) -> np.ndarray:
     """Read the array of a label file; pixels that are transparent by a palette, a shade or a color are masked.
 
-    Without `by_index` palettes are looked up: `(H, W)` where the colors in use are grey, else `(H, W, 3)`; with
-    `single` (one number per pixel is expected) a palette of colors gives its indices, which are ids then.
+    Without `by_index` palettes are looked up: `(H, W)` where the colors in use are grey, else `(H, W, 3)`. With
+    `single` (one number per pixel is expected) a palette that has any color gives its indices, which are ids then.
     """
     return read_array(path, key=key, values=indexed_values if by_index else partial(seen_values, single=single))
 
@@ -37,7 +37,8 @@ def indexed_values(image: Image.Image, path: Path) -> np.ndarray:
 def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.ndarray:
     """As `indexed_values`, but with the colors of a palette, or their grey values, in place of its indices.
 
-    With `single` grey values, or indices where there are colors.
+    With `single` grey values, or indices where the palette has a color, whether or not this file uses it: files of one
+    task have to be read alike.
     """
     stored = indexed_values(image, path)
     if image.mode not in ("P", "PA") or image.format == "GIF":  # palettes of GIFs are always looked up
@@ -48,10 +49,12 @@ def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.n
     colors = np.zeros((256, 3), np.uint8)
     palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     colors[: len(palette)] = palette
+    if single and (palette != palette[:, :1]).any():
+        return _mask(indices, clear)
     used = colors[np.bincount(indices.ravel(), minlength=256) > 0]
     if (used == used[:, :1]).all():
         return _mask(colors[:, 0][indices], clear)
-    return _mask(indices if single else colors[indices], clear)
+    return _mask(colors[indices], clear)
 
 
 def _find_clear(image: Image.Image, stored: np.ndarray, stretched: int) -> np.ndarray | None:
