@@ -16,6 +16,7 @@ from PIL import Image
 
 from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
+from triptych.data.errors import UnreadableFileError
 from triptych.data.files import list_split_folders, match_files
 from triptych.data.lists import read_text
 from triptych.datasets.folder import Folder
@@ -253,6 +254,20 @@ def test_a_mask_without_an_object_is_read_as_its_neighbors_are(tmp_path: Path, s
         picture.putpalette([255, 255, 255, 200, 0, 0])
         picture.save(tmp_path / f"a{suffix}")
         assert target_of(SaliencyMask(threshold=1), tmp_path / f"a{suffix}").tolist() == drawn.tolist()
+
+
+def test_wide_labels_that_a_tag_turns_are_refused(tmp_path: Path) -> None:
+    """Nothing turns their pixels, and nobody could turn the vectors: upside down they have the size of their image."""
+    tifffile = pytest.importorskip("tifffile")
+    stored = np.full((3, 4, 3), 40000, np.uint16)
+    for turned in (1, 3, 6):
+        tags = [(274, "H", 1, turned, True)]
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", metadata=None, extratags=tags)
+        if turned == 1:
+            np.testing.assert_array_equal(Normals().read(tmp_path / "a.tif"), stored)
+        else:
+            with pytest.raises(UnreadableFileError, match=f"orientation is {turned}.*save it upright"):
+                Normals().read(tmp_path / "a.tif")
 
 
 def test_transparent_pixels_have_no_label_however_that_is_stored(tmp_path: Path) -> None:

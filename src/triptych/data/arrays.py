@@ -344,6 +344,8 @@ def _read_pfm(path: Path, values: Values) -> np.ndarray:
 
 BITS_PER_SAMPLE = 258
 """TIFF's tag for the bits of each channel."""
+ORIENTATION = 0x0112
+"""EXIF's and TIFF's tag for orientation."""
 
 
 def is_wide_tiff(path: Path) -> bool:

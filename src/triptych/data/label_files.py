@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from triptych.data.arrays import naming, open_picture, pixel_values, read_array
+from triptych.data.arrays import (
+    ORIENTATION,
+    is_wide_tiff,
+    naming,
+    open_picture,
+    pixel_values,
+    read_array,
+    read_tag,
+)
+from triptych.data.errors import DataError
 
 STRETCHED = {"L;2": 85, "L;4": 17}
 """Factors by which Pillow scales grey values of 2 and 4 bits, but not the shade marked as transparent."""
@@ -23,7 +32,12 @@ def read_label(path: Path, *, key: str = "", by_index: bool = True, single: bool
     Without `by_index` palettes are looked up: `(H, W)` where the colors in use are grey, else `(H, W, 3)`. With
     `single` (one number per pixel is expected) a palette that has any color gives its indices, which are ids then.
     """
-    return read_array(path, key=key, values=indexed_values if by_index else partial(seen_values, single=single))
+    stored = read_array(path, key=key, values=indexed_values if by_index else partial(seen_values, single=single))
+    with naming(path):
+        if is_wide_tiff(path) and (turned := read_tag(path, ORIENTATION)) not in (None, 1):
+            text = f"it is a TIFF of wide numbers whose orientation is {turned}: its pixels, or vectors, are not turned"
+            raise DataError(text, "save it upright, as its image is seen, without that tag")
+    return stored
 
 
 def indexed_values(image: Image.Image, path: Path) -> np.ndarray:

@@ -28,6 +28,7 @@ from torch import Tensor
 from triptych.data.arrays import (
     BITS_PER_SAMPLE,
     BLACK_IS_ZERO,
+    ORIENTATION,
     PHOTOMETRIC,
     check_black_is_zero,
     is_wide_tiff,
@@ -47,8 +48,6 @@ TOLERANCE = 1e-3
 """Tolerance for floats outside [0, 1], as after resampling."""
 STRIP = 2**22
 """Pixels that are converted at a time."""
-ORIENTATION = 0x0112
-"""EXIF's tag for orientation."""
 EXTRA_SAMPLES, TRANSPARENCY = 338, (1, 2)
 """TIFF's tag for the kinds of channels without a color, and those that are transparency."""
 EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
