@@ -167,7 +167,7 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
 
 SAMPLE_FORMAT = 339
 """TIFF's tag for the kind of number: 1 (unsigned, where there is none), 2 (signed) or 3 (float)."""
-MISREAD = {("L", 2): np.dtype(np.int8), ("I", 1): np.dtype(np.uint32)}
+MISREAD: dict[tuple[str, int], np.dtype] = {("L", 2): np.dtype(np.int8), ("I", 1): np.dtype(np.uint32)}
 """Number types by Pillow's mode and the kind of number, of TIFFs whose sign Pillow does not keep."""
 
 
