@@ -305,15 +305,18 @@ def test_a_terminal_that_closes_saves_and_stops_nothing_under_nohup(before: obje
     )
     os.close(there)
     os.set_blocking(here, False)
-    deadline = time.monotonic() + 120
-    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-        with suppress(BlockingIOError):
-            os.read(here, 1 << 16)  # a terminal that nobody reads makes who writes to it wait
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.close(here)
-    assert process.wait(timeout=120) == (128 + signal.SIGHUP if before is None else 0)
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+            with suppress(BlockingIOError):
+                os.read(here, 1 << 16)  # a terminal that nobody reads makes who writes to it wait
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.close(here)
+        assert process.wait(timeout=120) == (128 + signal.SIGHUP if before is None else 0)
+    finally:
+        process.kill()
     step = int(list_checkpoints(run)[-1].name)
     assert 0 < step < 40 if before is None else step == 40
     assert ("go on with --resume" in (run / "log.txt").read_text()) == (before is None)
