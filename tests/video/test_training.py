@@ -30,7 +30,7 @@ from triptych.lookup import require_options
 from triptych.machine import accelerated
 from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
-from triptych.prediction.calibration import Scale, write_calibration
+from triptych.prediction.calibration import Scale, describe_metric_score, write_calibration
 from triptych.prediction.pretrained import hash_weights
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
@@ -45,6 +45,7 @@ from triptych.recipes.config import (
     VideoConfig,
     to_json,
 )
+from triptych.tasks import depth, semseg
 from triptych.training.building import build_parts
 from triptych.training.step import take_step
 from triptych.types import collate
@@ -396,6 +397,34 @@ def test_depth_up_to_a_factor_is_handed_out_as_that(finished: Path, tmp_path: Pa
         told = capsys.readouterr().out, (tmp_path / f"{name} card/README.md").read_text()
         assert all(("right up to one factor" in each) == (name == "unknown") for each in told)
         write_calibration(run, {"depth": Scale(2.0)}, hash_weights(run), {})
+
+
+def test_scores_in_metres_of_depth_up_to_a_factor_are_told(root: str, tmp_path: Path, capsys) -> None:
+    """They choose the weights to deploy, by a factor that the run happens upon."""
+    metric = change(
+        RECIPE,
+        data__root=root,
+        data__val_split="val",
+        data__task_options={"depth": {"loss": "log-l1"}},
+        schedule__steps=1,
+        training__evaluate_every=1,
+    )
+    run = run_recipe(metric, tmp_path / "run")
+    says = "depth is learned from video without labels and right up to one factor, and its score, rmse, is in metres"
+    assert (run / "log.txt").read_text().count(says) == 1
+    capsys.readouterr()
+    evaluate_run(run, split="val", device="cpu", progress=False, constant=False, limit=1)
+    assert capsys.readouterr().out.count(says) == 1
+    assert lines(run, "evaluation")[0]["metrics"].keys() >= {"depth/rmse"}
+    tasks = {"depth": depth(), "semseg": semseg(3)}
+    assert describe_metric_score(metric, tasks)
+    for told in (
+        describe_metric_score(metric, {"depth": depth(aligned=True)}),
+        describe_metric_score(metric, {"semseg": semseg(3)}),
+        describe_metric_score(change(metric, video__labels=True), tasks),
+        describe_metric_score(change(metric, video__name="none"), tasks),
+    ):
+        assert not told
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
 from triptych.lookup import UnknownNameError
 from triptych.machine import accelerated, memory_advice
+from triptych.prediction.calibration import describe_metric_score
 from triptych.prediction.confidence import Confident
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
@@ -212,7 +213,7 @@ def evaluate_run(
             notes = [*scoring.describe(tasks, how.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
             if (end := training_end(run, recipe.schedule.steps)) not in ("", FINISHED):
                 notes.append(f"the training is not finished ({end}): resume it, or say so beside its numbers")
-            notes += dataset.notes
+            notes += [*dataset.notes, describe_metric_score(recipe, tasks) if protocol == OWN else ""]
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),

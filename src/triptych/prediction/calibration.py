@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.files import hash_file, write_text
 from triptych.lookup import parse_json
 from triptych.recipes.config import Recipe
+from triptych.tasks import Task
 
 FILE = "calibration.json"
 """In a run folder."""
@@ -110,6 +111,18 @@ def describe_unscaled(recipe: Recipe | None, scales: Mapping[str, Scale]) -> str
     return (
         f"{name} was learned from video without labels: it is right up to one factor, and not in metres; `triptych "
         "calibrate` finds the factor from a few frames with depth."
+    )
+
+
+def describe_metric_score(recipe: Recipe, tasks: Mapping[str, Task]) -> str:
+    """One line about depth that video alone taught and that is scored in metres, as its task is built; else empty."""
+    name = recipe.video.unscaled
+    if name not in tasks or tasks[name].options.get("aligned"):
+        return ""
+    return (
+        f"{name} is learned from video without labels and right up to one factor, and its score, "
+        f"{tasks[name].metric().primary}, is in metres: it ranks weights and settings by a factor that they happen "
+        f"upon. Training with --recipe.data.task-options {name}.aligned=true scores each image after scaling it."
     )
 
 

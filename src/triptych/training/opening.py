@@ -106,7 +106,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         *kept_as_it_is,
         *schedule_notes(recipe.schedule),
         *parts.training_set.notes,
-        *_unscored_lines(parts),
+        *_choice_lines(parts),
         *describe_first_weights(parts, origin),
     ]
 
@@ -160,13 +160,17 @@ def _frozen(parts: Parts) -> str:
     return f" to train and {kept / 1e6:.3g} M frozen" if kept else ""
 
 
-def _unscored_lines(parts: Parts) -> list[str]:
-    """A line about tasks of which the validation split has no label."""
+def _choice_lines(parts: Parts) -> list[str]:
+    """Lines about the tasks by which weights are chosen: those without a label in the validation split, and depth that
+    has no scale.
+    """
     if (dataset := parts.validation_set) is None:
         return []
     names = [name for name in parts.tasks if not dataset.may_be_labelled(name)]
     split = parts.recipe.data.val_split
-    return [f"split {split} has no label of {', '.join(names)}: weights are chosen without it"] if names else []
+    lines = [f"split {split} has no label of {', '.join(names)}: weights are chosen without it"] if names else []
+    scored = {name: task for name, task in parts.objective.model.tasks.items() if name not in names}
+    return [*lines, *filter(None, [calibration.describe_metric_score(parts.recipe, scored)])]
 
 
 def _facts(parts: Parts) -> dict[str, Any]:
