@@ -270,6 +270,20 @@ def test_wide_labels_that_a_tag_turns_are_refused(tmp_path: Path) -> None:
                 Normals().read(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "1"])
+def test_a_file_of_grey_colors_alone_is_one_of_colors(tmp_path: Path, mode: str) -> None:
+    """As tools save maps without an object, to shrink them; white is a color that no class has."""
+    encoding = Labels(classes=2, colors=((0, 0, 0), (128, 0, 0)))
+    grey = np.array([[0, 0, 255], [0, 255, 0]], np.uint8)
+    Image.fromarray(grey).convert("RGB").convert(mode).save(tmp_path / "a.png")
+    assert target_of(encoding, tmp_path / "a.png").tolist() == [[0, 0, 255], [0, 255, 0]]
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=0)
+    assert (target_of(encoding, tmp_path / "a.png") == 255).all()
+    Image.fromarray(grey // 255).save(tmp_path / "a.png")  # ids
+    with pytest.raises(ValueError, match="it is grey, with values 1 that no class has in colors"):
+        target_of(encoding, tmp_path / "a.png")
+
+
 def test_transparent_pixels_have_no_label_however_that_is_stored(tmp_path: Path) -> None:
     """In a channel, beside a palette, as one index, shade or color."""
     alpha = np.where(CLEAR, 0, 255).astype(np.uint8)

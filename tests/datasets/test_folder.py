@@ -1023,6 +1023,18 @@ def test_masks_and_votes_are_guessed(tmp_path: Path) -> None:
     assert found["semseg"].decode(mask).unique().tolist() == [0, 1]
 
 
+def test_grey_files_are_colors_beside_colored_ones(tmp_path: Path) -> None:
+    labels = np.zeros((12, 16, 3), np.uint8)
+    for i in range(6):
+        save(tmp_path / f"images/{i}.png", photo(i, (12, 16)))
+        labels[:, 8:] = (128, 0, 0) if i < 2 else 0
+        save(tmp_path / f"masks/{i}.png", labels if i % 2 else labels[..., 0] * (i > 1))
+    save(tmp_path / "masks/0.png", labels[..., 1])
+    guess = describe_folder(tmp_path).tasks["semseg"][1]
+    assert guess.values == {"colors": [[0, 0, 0], [128, 0, 0]], "classes": 2}
+    assert not any("something else" in doubt for doubt in guess.doubts)
+
+
 def test_the_real_photographs_of_the_examples_are_read() -> None:
     root = shared_path("data/bsds500_sod")
     train = Folder(REPOSITORY / "examples/real-data/bsds500_sod.toml", root=root)

@@ -337,7 +337,7 @@ class Labels(Encoding):
         if self.one_hot:
             return self._decode_planes(np.ma.filled(stored, 0))
         if self.colors:
-            return self._decode_colors(*self.numbers(stored, 3))
+            return self._decode_colors(*self.numbers(self._color_grey(stored), 3))
         if self.channel < 0 and class_axis(np.ma.getdata(stored)) is not None and min(stored.shape) > 1:
             raise DataError(f"it has shape {stored.shape}, a plane per class", "set one_hot = true")
         stored, known = self.numbers(stored)
@@ -410,6 +410,21 @@ class Labels(Encoding):
         elif ((planes > 0).sum(-1) > 1).any():
             raise DataError("several of its planes are set at one pixel", "one_hot has one class each")
         return torch.from_numpy(np.where(known, planes.argmax(-1), IGNORE).astype(np.int64))
+
+    def _color_grey(self, stored: np.ndarray) -> np.ndarray:
+        """Turn a grey picture `(H, W)`, with alpha `(H, W, 2)`, into colors: files of black and white alone are saved so.
+
+        Raises `DataError` where its values are rather class ids.
+        """
+        if stored.ndim != 2 and not (stored.ndim == 3 and stored.shape[-1] == 2 and stored.dtype.kind == "u"):
+            return stored
+        grey = stored if stored.ndim == 2 else stored[..., 0]
+        shades = {color[0] for color in self.colors if len({*color}) == 1}
+        others = set(np.unique(np.ma.getdata(grey)).tolist()) - shades
+        if ids := sorted(value for value in others if 0 < value < self.num_classes):
+            shown = ", ".join(f"{value:g}" for value in ids[:8])
+            raise DataError(f"it is grey, with values {shown} that no class has in colors: ids", "save it in colors")
+        return grey[..., None].repeat(3, axis=-1)
 
     def _decode_colors(self, stored: np.ndarray, known: np.ndarray) -> Tensor:
         known = np.all(known, axis=-1)

@@ -7,7 +7,7 @@ depth is guessed in `depth_guesses.py`, normals in `axes.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from triptych.data.label_files import read_palette
 from triptych.labels.summaries import (
     FileSummary,
+    color_codes,
     color_of,
     summarize_files,
     why_unreadable,
@@ -60,6 +61,7 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
     if not files:
         guess.doubts.append(why_unreadable(paths, key=key))
         return guess
+    files = _color_grey(files)
     forms = sorted({file.form for file in files}, key=lambda form: -sum(file.form == form for file in files))
     files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
     FORMS[forms[0]](guess, files, len(paths), parts)
@@ -69,6 +71,19 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
         text = f"{len(files)} files hold {FORM_WORDS[forms[0]]}, {len(others)} something else"
         guess.doubts.append(f"{text}, such as {others[0].path.name} ({FORM_WORDS[others[0].form]})")
     return guess
+
+
+def _color_grey(files: Sequence[FileSummary]) -> list[FileSummary]:
+    """Take grey files beside colored ones as colors where these hold all of their shades: black and white alone."""
+    known = {code for file in files if file.form == "colors" for code in file.codes}
+
+    def colored(file: FileSummary) -> FileSummary:
+        if not known or file.form not in ("ids", "grey") or file.dtype.kind != "u":
+            return file
+        codes = color_codes(np.stack([file.values] * 3, axis=-1))
+        return replace(file, form="colors", values=codes) if known.issuperset(codes.tolist()) else file
+
+    return [colored(file) for file in files]
 
 
 def _say_clear(guess: Guess, files: Sequence[FileSummary]) -> None:
