@@ -1023,6 +1023,24 @@ def test_masks_and_votes_are_guessed(tmp_path: Path) -> None:
     assert found["semseg"].decode(mask).unique().tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("channels", ["alpha", "four floats", "first"])
+def test_axes_of_normals_are_guessed_whatever_else_the_file_holds(tmp_path: Path, channels: str) -> None:
+    """Renderers save RGBA; right, up and backward is what OpenGL writes."""
+    normals = np.zeros((12, 16, 3), np.float32)
+    normals[..., 2] = 1
+    normals[10:] = (0, 1, 0)
+    normals[:10, :5], normals[:10, 11:] = (1, 0, 0), (-1, 0, 0)
+    for i in range(3):
+        save(tmp_path / f"images/{i}.png", photo(i, (12, 16)))
+        if channels == "alpha":
+            stored = np.dstack([np.rint((normals + 1) * 127.5), np.full((12, 16), 255)]).astype(np.uint8)
+            save(tmp_path / f"normals/{i}.png", stored)
+        else:
+            stored = np.dstack([normals, np.full((12, 16), 7, np.float32)])
+            save(tmp_path / f"normals/{i}.npy", normals.transpose(2, 0, 1) if channels == "first" else stored)
+    assert describe_folder(tmp_path).tasks["normals"][1].values == {"axes": ["right", "up", "backward"]}
+
+
 def test_grey_files_are_colors_beside_colored_ones(tmp_path: Path) -> None:
     labels = np.zeros((12, 16, 3), np.uint8)
     for i in range(6):

@@ -31,7 +31,7 @@ def guess_normals(
     """Guess the axes of the stored components: by agreement with depth where `depth_of` gives that of a file, else by
     the look of rooms and streets."""
     guess, pairs = Guess(), []
-    files = [(path, array) for path, array in read_some(paths, 12, key=key) if array.ndim == 3 and 3 in array.shape]
+    files = [(path, array) for path, array in read_some(paths, 12, key=key) if _holds_vectors(array)]
     encoding = _guess_range(guess, [array for _, array in files])
     for path, stored in files:
         try:
@@ -60,6 +60,13 @@ def guess_normals(
     return guess
 
 
+def _holds_vectors(stored: np.ndarray) -> bool:
+    try:
+        return Normals().pick(stored, 3).ndim == 3
+    except ValueError:
+        return False
+
+
 RANGES = ((1.0, 0.0), (2.0, -1.0), (2 / 255, -1.0), (2 / 65535, -1.0), (1 / 127, 0.0), (1 / 32767, 0.0))
 """Common (scale, offset) of stored components."""
 
@@ -72,9 +79,7 @@ def _guess_range(guess: Guess, arrays: Sequence[np.ndarray]) -> Normals:
             length = np.linalg.norm(encoding.stored_vectors(stored), axis=-1)
         except ValueError:
             return 0.0
-        told = np.isfinite(length) & (
-            stored.reshape(-1, 3).any(-1).reshape(length.shape) if stored.shape[-1] == 3 else 1
-        )
+        told = np.isfinite(length) & encoding.pick(stored, 3).any(-1)
         return float((np.abs(length[told] - 1) < 0.1).mean()) if told.any() else 0.0
 
     usual = Normals()
@@ -84,7 +89,8 @@ def _guess_range(guess: Guess, arrays: Sequence[np.ndarray]) -> Normals:
     choices = [Normals(scale=scale, offset=offset) for scale, offset in RANGES]
     ranked = [(float(np.mean([share(choice, array) for array in arrays])), choice) for choice in choices]
     best, chosen = max(ranked, key=lambda pair: pair[0])
-    low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)
+    vectors = [usual.pick(array, 3) for array in arrays]
+    low, high = min(float(np.nanmin(v)) for v in vectors), max(float(np.nanmax(v)) for v in vectors)
     if best <= fits + 0.2:
         text = f"values from {low:.3g} to {high:.3g} give unit vectors at {max(best, fits):.0%} of the pixels"
         guess.doubts.append(f"scale, offset: {text}; components are stored * scale + offset, from -1 to 1")

@@ -412,7 +412,7 @@ class Labels(Encoding):
         return torch.from_numpy(np.where(known, planes.argmax(-1), IGNORE).astype(np.int64))
 
     def _color_grey(self, stored: np.ndarray) -> np.ndarray:
-        """Turn a grey picture `(H, W)`, with alpha `(H, W, 2)`, into colors: files of black and white alone are saved so.
+        """Repeat a grey picture `(H, W)`, or `(H, W, 2)` with alpha, as colors: maps of black alone are saved so.
 
         Raises `DataError` where its values are rather class ids.
         """
