@@ -1023,6 +1023,23 @@ def test_masks_and_votes_are_guessed(tmp_path: Path) -> None:
     assert found["semseg"].decode(mask).unique().tolist() == [0, 1]
 
 
+def test_masks_in_transparency_are_guessed(tmp_path: Path) -> None:
+    """A file without an object is transparent as a whole, or not at all."""
+    for i in range(5):
+        save(tmp_path / f"images/{i}.png", photo(i))
+        mask = np.zeros(SIZE, np.uint8)
+        mask[3:6] = 255 * (i > 0)
+        save(tmp_path / f"saliency/{i}.png", np.dstack([np.full((*SIZE, 3), 255, np.uint8), mask]))
+        Image.fromarray(np.dstack([mask * 0, mask])).save(save(tmp_path / f"edge/{i}.png", mask))
+        save(tmp_path / f"mask/{i}.png", np.dstack([photo(i), mask]))
+    guess = describe_folder(tmp_path)
+    assert guess.tasks["saliency"][1].values == {"channel": 3, "threshold": 128}
+    assert guess.tasks["boundary"][1].values == {"channel": 1, "threshold": 128}
+    shutil.rmtree(tmp_path / "saliency")
+    (tmp_path / "mask").rename(tmp_path / "saliency")
+    assert any("channel = 3 if that is the mask" in text for text in describe_folder(tmp_path).offers)
+
+
 @pytest.mark.parametrize("channels", ["alpha", "four floats", "first"])
 def test_axes_of_normals_are_guessed_whatever_else_the_file_holds(tmp_path: Path, channels: str) -> None:
     """Renderers save RGBA; right, up and backward is what OpenGL writes."""

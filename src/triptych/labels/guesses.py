@@ -308,10 +308,11 @@ def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: 
     guess.doubts.append(f"{file.path.name} holds {file.dtype} of shape {file.shape}: neither class ids nor colours")
 
 
+ALPHA = "the pictures have one color and differ in transparency"
 FORMS: dict[str, Callable[[Guess, Sequence[FileSummary], int, bool], None]] = {
     "ids": _guess_ids,
     "grey": partial(_guess_channel, place=0, reason="the channels of the pictures are equal: ids, saved as grey"),
-    "alpha": partial(_guess_channel, place=-1, reason="the pictures have one color and differ in transparency"),
+    "alpha": partial(_guess_channel, place=-1, reason=ALPHA),
     "colors": _guess_colors,
     "one-hot": _guess_planes,
     "scores": _guess_planes,
@@ -360,11 +361,16 @@ def _list(values: Sequence[float | int]) -> str:
 def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> Guess:
     """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
     guess, files = Guess(needs_options=True), summarize_files(paths, 200, key=key, by_index=False)
-    files = [file for file in files if file.form in ("ids", "grey")]
+    read, alpha = files, [file for file in files if file.form == "alpha"]
+    files = alpha if 2 * len(alpha) > len(read) else [file for file in read if file.form in ("ids", "grey")]
     if not files:
-        guess.doubts.append(f"{why_unreadable(paths, key=key)}, or they are no masks of one channel")
+        clear = next((file.path.name for file in read if file.clear), "")
+        text = f"pixels of {clear} are transparent: set channel = 3 if that is the mask"
+        guess.doubts.append(text if clear else f"{why_unreadable(paths, key=key)}, or they are no masks of one channel")
         return guess
-    if any(file.form == "grey" for file in files):
+    if files is alpha:
+        guess.say("channel", alpha[0].shape[-1] - 1, ALPHA, doubt=True)
+    elif any(file.form == "grey" for file in files):
         guess.say("channel", 0, "the channels of the pictures are equal", doubt=True)
     values, _ = pool_values(files)
     marks = [value for value in values.tolist() if is_mark(value) and value != values.max()]
