@@ -353,6 +353,19 @@ def test_images_far_from_the_size_of_training_are_named_once(tmp_path, size, opt
         assert "of a run or of a file of --outputs raw" in advise_size(predictor, "0", size)
 
 
+def test_files_of_several_pictures_are_named(tmp_path):
+    """Of a scan, a stack or an animation the first picture alone is predicted."""
+    pages = [Image.new("RGB", (40, 30), color) for color in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "one.tif")
+    for suffix in ("gif", "png", "tif", "webp"):
+        pages[0].save(tmp_path / f"in_{suffix}.{suffix}", save_all=True, append_images=pages[1:])
+    said = []
+    predict_images(Predictor(local_model()), [tmp_path], tmp_path / "out", products=("maps",), log=said.append)
+    named = [line for line in said if "of which the first alone is read; save the others as files" in line]
+    assert [Path(line.partition(":")[0]).stem for line in named] == ["in_gif", "in_png", "in_tif", "in_webp"]
+    assert sum("it holds 3 pages" in line for line in named) == 1
+
+
 def test_what_was_trained_on_stretched_images_is_shown_such(tmp_path):
     """A street of 1024 x 2048 is twice as large as the network knows it: exactly, and it is said."""
     recipe = Recipe(data=DataConfig(transform="densemtl", size=(12, 24)))

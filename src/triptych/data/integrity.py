@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 CUT = "it ends before its last part"
-SEVERAL = "it holds several pictures, of which the first alone is read"
+FIRST_ALONE = "of which the first alone is read"
+SEVERAL = f"it holds several pictures, {FIRST_ALONE}"
 MOST_BYTES = 1 << 28
 """Larger files are not checked."""
 
@@ -41,6 +42,17 @@ def find_damage(path: Path) -> str:
         return check(content)
     except (struct.error, IndexError, ValueError):
         return "its header cannot be followed to the end"
+
+
+def find_pages(path: Path) -> str:
+    """Return the finding that a picture has several pages or frames, of which the first alone is read; "" where it has
+    one, or is damaged.
+
+    >>> find_pages(Path("no.txt"))
+    ''
+    """
+    found = find_damage(path)
+    return found if found.endswith(FIRST_ALONE) else ""
 
 
 def is_lossy(path: Path) -> bool:
@@ -195,7 +207,7 @@ def _tiff(content: bytes) -> str:
         end = max(end, after + 4)
         directories.append((struct.unpack_from(f"{order}I", content, after)[0], is_page))
     damage = _compare(len(content), end, slack=1 if pages < 2 else 15)  # pages begin at multiples of 16
-    return damage or (f"it holds {pages} pages, of which the first alone is read" if pages > 1 else "")
+    return damage or (f"it holds {pages} pages, {FIRST_ALONE}" if pages > 1 else "")
 
 
 def _inflates(packed: bytes) -> bool:

@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triptych.assemble import scored_size, stretched_size
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.data.cameras import StoredCamera, stored_camera
+from triptych.data.integrity import find_pages
 from triptych.data.photos import StoredPhoto, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD, find_images
 from triptych.files import flush
@@ -117,6 +118,9 @@ def predict_images(
         for group in _groups(waiting, batch):
             hashes = {name: hash_source(path) for name, path in group}  # before they are read
             photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, record))}
+            for path in (path for name, path in group if name in photos):
+                if pages := find_pages(path):
+                    log(one_line(f"{path}: {pages}; save the others as files of their own"))
             if photos and not advised:
                 advised = advise_size(predictor, *next((name, photo.size) for name, photo in photos.items()))
                 if advised:
