@@ -249,10 +249,15 @@ def test_files_are_found_in_order_and_problems_are_one_line(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert [name for name, _ in find_images([tmp_path])] == ["a", "b", "deep/a"]
     (tmp_path / "empty").mkdir()
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone/IMG_2.dng").write_bytes(b"")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"")
     for sources, message in {
         (tmp_path / "empty",): "has no images",
         (tmp_path / "none.png",): "no image or folder",
         (tmp_path / "note.txt",): "not named like an image",
+        (tmp_path / "IMG_1.HEIC",): r"IMG_1\.HEIC is a photograph in a format that is not read; convert it to JPEG",
+        (tmp_path / "phone",): r"phone has no images: 1 photographs in .* are not read, such as .*IMG_2\.dng; convert",
         (tmp_path / "a.jpg", tmp_path / "deep/a.png"): "same name",
         (): "no images given",
     }.items():

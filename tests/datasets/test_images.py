@@ -51,6 +51,10 @@ def test_raises_for_what_there_is_not(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'.*nowhere' does not exist; give the folder that holds the images"):
         open_dataset("images", tmp_path / "nowhere")
     paint(tmp_path / "a.png", 0)
+    (tmp_path / "b.heic").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 photographs in .* are not read, such as .*b\.heic; convert them to JPEG"):
+        open_dataset("images", tmp_path)
+    (tmp_path / "b.heic").unlink()
     with pytest.raises(ValueError, match="no labels and one split, train, and was asked for split 'val'"):
         open_dataset("images", tmp_path, split="val")
     with pytest.raises(ValueError, match=r"and depth; for images with labels choose dataset 'folder'"):

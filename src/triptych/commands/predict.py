@@ -69,7 +69,6 @@ def predict(
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
     """
-    from triptych.data.files import RAW
     from triptych.data.predicted import find_originals
     from triptych.lookup import one_line
     from triptych.prediction import videos
@@ -109,9 +108,6 @@ def predict(
     for folder in filter(Path.is_dir, pictures):
         if unread := find_originals(folder, videos.SUFFIXES):
             print(one_line(f"videos in {folder} are not read ({len(unread)}); name them, such as {unread[0]}"))
-        if raw := find_originals(folder, RAW):
-            said = f"{len(raw)} photographs in {folder} are not read, such as {raw[0]}; convert them to JPEG or PNG"
-            print(one_line(said))
     if render:
         from triptych.report.renderings import render_run
 

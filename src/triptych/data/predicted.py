@@ -1,12 +1,13 @@
 """Find photographs in folders, leaving out the pictures that `triptych predict` writes there."""
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS, PICTURES, walk_files
-from triptych.lookup import parse_json
+from triptych.data.files import ARRAYS, PICTURES, RAW, walk_files
+from triptych.lookup import one_line, parse_json
 
 RECORD = "predictions.json"
 """Name of the file that lists the predicted images and tasks, in the output folder."""
@@ -20,6 +21,9 @@ PLACES = {
 """Path of each product of an image, in the output folder."""
 
 
+CONVERT = "convert them to JPEG or PNG"
+
+
 def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Path]:
     """Pictures, or files of other suffixes, in a folder and its sub-folders, in a fixed order, but those that `triptych
     predict` made there.
@@ -28,8 +32,16 @@ def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Pat
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """Pictures of `find_originals`; `DataError` where there are none."""
+    """Pictures of `find_originals`; `DataError` where there are none.
+
+    Warns where the folder has photographs of phones and cameras that are not read.
+    """
     found, made = _sort_out(folder, PICTURES)
+    if raw := find_originals(folder, RAW):
+        text = f"{len(raw)} photographs in {folder} are not read, such as {raw[0]}"
+        if not found:
+            raise DataError(f"folder {folder} has no images: {text}", CONVERT)
+        warnings.warn(one_line(f"{text}; {CONVERT}"), stacklevel=2)
     if made and not found:
         text = f"folder {folder} has no photographs: its {made} pictures were made by `triptych predict` ({RECORD})"
         raise DataError(text, "give the folder of the photographs, or that of one kind of these pictures")
@@ -68,6 +80,8 @@ def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
         raise FileNotFoundError(f"no image or folder {source}; check the path.")
     if not source.is_file():
         raise DataError(f"{source} is neither a file nor a folder", "give image files or folders of images")
+    if source.suffix.lower() in RAW:
+        raise DataError(f"{source} is a photograph in a format that is not read", CONVERT.replace("them", "it"))
     if source.suffix.lower() not in (*PICTURES, *ARRAYS):
         raise DataError(f"{source} is not named like an image", f"accepted are {', '.join((*PICTURES, *ARRAYS))}")
     return [(source.stem, source)]
