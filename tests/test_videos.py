@@ -13,8 +13,9 @@ from torch import nn
 
 from triptych.__main__ import main
 from triptych.drawing.panels import color_maps, color_range
+from triptych.prediction import videos
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.videos import VideoWriter, frame_rate, predict_videos, read_frames
+from triptych.prediction.videos import CODECS, VideoWriter, frame_rate, predict_videos, read_frames
 from triptych.tasks import depth, semseg
 from triptych.types import Output
 
@@ -49,7 +50,7 @@ def write(path, made, rate=10, **options):
 
 
 def read(path):
-    return list(read_frames(path, lambda number, reason: pytest.fail(reason)))
+    return [frame.pixels for frame in read_frames(path, lambda number, reason: pytest.fail(reason))]
 
 
 def damage(path, number):
@@ -60,6 +61,7 @@ def damage(path, number):
     content = bytearray(path.read_bytes())
     content[position : position + size] = b"\xff" * size
     path.write_bytes(content)
+    return path
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -79,6 +81,42 @@ def test_every_frame_is_predicted_in_its_place(tmp_path, batch_size):
     assert distance.diagonal().max() < 12  # of the codec
     assert frame_rate(tmp_path / "out" / "panels" / "clip.mp4") == 10
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"clip.mp4"}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_frames_keep_their_times(tmp_path, monkeypatch, codec):
+    """Films of regular rates, and a recording that paused for three seconds."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    monkeypatch.setattr(videos, "CODECS", (codec,))
+
+    def times(path):
+        return [frame.time for frame in read_frames(path, lambda number, reason: pytest.fail(reason))]
+
+    for rate in (10, Fraction(30000, 1001), Fraction(24000, 1001)):
+        clip = write(tmp_path / "clip.mp4", frames(9), rate)
+        assert times(clip) == pytest.approx([i / rate for i in range(9)], abs=1e-4)
+        assert frame_rate(clip) == rate
+    shown = [0, 0.03, 0.06, 0.1, 3, 3.05, 3.1]
+    with VideoWriter(clip, Fraction(7)) as writer:
+        for frame, time in zip(frames(len(shown)), shown, strict=True):
+            writer.write(frame, Fraction(time))
+    predict_videos(Predictor(Brightness()), [clip], tmp_path / "out", products=["panels"])
+    assert times(tmp_path / "out/panels/clip.mp4") == pytest.approx(shown, abs=1e-4)
+    left_out = []
+    list(read_frames(damage(clip, 6), lambda number, reason: left_out.append(number)))
+    assert left_out == [6]
+
+
+def test_pixels_are_made_square(tmp_path):
+    for ratio, size in ((Fraction(4, 3), (48, 85)), (Fraction(1, 2), (96, 64)), (Fraction(1, 90), (48, 64))):
+        with av.open(str(tmp_path / "a.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = ratio
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode()])
+        assert read(tmp_path / "a.mp4")[0].shape == (*size, 3)
 
 
 def test_sizes_may_be_odd_and_only_chosen_products_are_written(tmp_path):
@@ -103,7 +141,10 @@ def test_raises_for_a_frame_that_cannot_be_decoded(tmp_path):
     assert 7 in done["clip"].skipped
     assert any("skipped" in line and "frame 7 " in line for line in said)
     assert done["clip"].frames >= 7
-    assert len(read(tmp_path / "out" / "panels" / "clip.mp4")) == done["clip"].frames
+    shown = list(read_frames(tmp_path / "out/panels/clip.mp4", lambda number, reason: pytest.fail(reason)))
+    assert len(shown) == done["clip"].frames
+    kept = [i / 10 for i in range(12) if i not in done["clip"].skipped]
+    assert [frame.time for frame in shown] == pytest.approx(kept, abs=1e-4)
 
 
 @pytest.mark.parametrize(

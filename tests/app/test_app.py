@@ -178,7 +178,7 @@ def test_a_video_becomes_one_of_all_maps(predictor, tmp_path):
             assert message in error
     assert (status, len(maps)) == (200, 2)
     assert ["the first 3 alone" in text for _, text in (exact, longer)] == [False, True]
-    assert maps[0].shape[1] > (1 + len(predictor.tasks)) * 30  # the frame and its maps, at most 32 wide each
+    assert maps[0].pixels.shape[1] > (1 + len(predictor.tasks)) * 30  # the frame and its maps, at most 32 wide each
     (tmp_path / "longer.mp4").write_bytes(longer[0])
     assert len(list(read_frames(tmp_path / "longer.mp4", lambda number, reason: None))) == limits.frames
 

@@ -27,7 +27,7 @@ from triptych.prediction.outputs import advise_size
 from triptych.prediction.point_cloud import backproject, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strips import resize_image, scale_size
-from triptych.prediction.videos import frame_rate, read_frames, write_videos
+from triptych.prediction.videos import Frame, frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
 from triptych.report.values import Example
@@ -114,11 +114,12 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
     def refuse(number: int, reason: str) -> None:
         raise DataError(f"{name}: {reason}", "repair the video, or send another one")
 
-    def shown(frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
+    def shown(frame: Frame) -> Frame:
+        height, width = frame.pixels.shape[:2]
         _check_pixels("the video's frames have", (height, width), limits)
         size = predictor.fixed_size or _shrunk((height, width), limits.side)
-        return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        small = Image.fromarray(frame.pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return frame._replace(pixels=np.asarray(small))
 
     with TemporaryDirectory() as folder:
         source, film = Path(folder) / "sent", Path(folder) / "film.mp4"
@@ -128,7 +129,7 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
             start = list(islice(frames, 1))
             if not start:
                 raise DataError(f"{name} has no frame that can be decoded", "send another video")
-            sent = start[0].shape[:2]
+            sent = start[0].pixels.shape[:2]
             first = map(shown, itertools.chain(start, islice(frames, limits.frames - 1)))
             count, seconds = write_videos(predictor, first, frame_rate(source), {"": film}, sent=sent)
         except (ValueError, ImportError) as error:
@@ -136,7 +137,7 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
                 raise
             raise DataError(str(error).replace(str(source), name), "") from error
         most = f", the first {limits.frames} alone" if _has_more(frames) else ""
-        doubts = _doubts(predictor, name, shown(start[0]), sent)
+        doubts = _doubts(predictor, name, shown(start[0]).pixels, sent)
         return film.read_bytes(), f"{name}: {count} frames{most}, {count / max(seconds, 1e-9):.1f} a second{doubts}"
 
 
@@ -184,7 +185,7 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
     return packed.getvalue()
 
 
-def _has_more(frames: Iterator[np.ndarray]) -> bool:
+def _has_more(frames: Iterator[Frame]) -> bool:
     try:
         return next(frames, None) is not None
     except ValueError:  # a damaged frame counts too

@@ -5,18 +5,20 @@
 | `pictures/TASK/NAME.mp4` | the colors of each frame's map, or with `overlay` these over it     |
 | `panels/NAME.mp4`        | each frame and every map of it beside each other                    |
 
-Values that have no limits of their own (metres) keep the range of colors of the first frames.
+Values that have no limits of their own (metres) keep the range of colors of the first frames. Frames keep their times,
+which need not be regular, and pixels that are not square are made so.
 """
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,8 +43,21 @@ CODECS = ("libx264", "libopenh264", "mpeg4")
 _FIRST = 8
 """Frames whose values give the range of colors."""
 
-Frame = np.ndarray
+_WIDEST = 4
+"""Ratio of the sides of pixels beyond which a file is mistaken."""
+_TICKS = 60000
+"""Most units of time of a written video in a second: MPEG-4 stores them in 16 bits."""
+
+Picture = np.ndarray
 """`(H, W, 3)` uint8."""
+
+
+class Frame(NamedTuple):
+    """A frame of a video, and when it is shown."""
+
+    pixels: Picture
+    time: Fraction | None = None
+    """Seconds from the start; `None` where the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,7 @@ def _predict_video(
     started = time.perf_counter()
     frames = _told(read_frames(path, leave_out), path, log)
     first = list(islice(frames, 1))
-    if advised := "".join(advise_size(predictor, path.name, frame.shape[:2]) for frame in first):
+    if advised := "".join(advise_size(predictor, path.name, frame.pixels.shape[:2]) for frame in first):
         log(advised)
     if unscaled := describe_unscaled(predictor.recipe, predictor.calibration):
         log(unscaled)
@@ -189,11 +204,12 @@ def write_videos(
         # One by one: all of the first ones would be held until the last frame.
         for frame, maps in chain((first.pop(0) for _ in range(len(first))), predicted):
             drawn = {
-                name: overlay_map(task, frame, maps[name]) if overlay else color_maps(task, [maps[name]])[0]
+                name: overlay_map(task, frame.pixels, maps[name]) if overlay else color_maps(task, [maps[name]])[0]
                 for name, task in tasks.items()
             }
             for product, writer in writers.items():
-                writer.write(drawn[product] if product in drawn else _panel(frame, drawn, tasks, limits))
+                picture = drawn[product] if product in drawn else _panel(frame.pixels, drawn, tasks, limits)
+                writer.write(picture, frame.time)
             count += 1
     return count, spent[0]
 
@@ -217,7 +233,7 @@ def _predict_frames(
 ) -> Iterator[tuple[Frame, dict[str, np.ndarray]]]:
     """Frames with their maps; the seconds in the network are added to `spent`."""
     while batch := list(islice(frames, batch_size)):
-        images = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2) / 255
+        images = torch.from_numpy(np.stack([frame.pixels for frame in batch])).permute(0, 3, 1, 2) / 255
         started = time.perf_counter()
         maps = {name: values.cpu().numpy() for name, values in predictor.predict(images, frame=sent).items()}
         spent[0] += time.perf_counter() - started
@@ -226,7 +242,8 @@ def _predict_frames(
 
 
 def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[Frame]:
-    """The frames of a video, upright; `leave_out(number, reason)` is called for each that cannot be decoded.
+    """The frames of a video, upright and of square pixels; `leave_out(number, reason)` is called for each that cannot
+    be decoded.
 
     Raises `ValueError` for a file that holds no video.
     """
@@ -235,26 +252,36 @@ def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[F
         stream = container.streams.video[0]
         stream.thread_type = "SLICE"  # threads of one frame each would report damage late
         stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not a smear
-        count, size = 0, None
+        count, size, wide = 0, None, _pixel_shape(stream)
         for packet in _packets(container, stream, leave_out):
-            number = _number(packet.pts, stream, count)
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
+                number = _number(path, packet.pts, count)
                 leave_out(number, f"frame {number} cannot be decoded ({error.strerror})")
                 count += 1
                 continue
             for frame in frames:
-                number = _number(frame.pts, stream, count)  # it may come out some packets later
                 count += 1
                 if frame.is_corrupt:
+                    number = _number(path, frame.pts, count - 1)
                     leave_out(number, f"frame {number} cannot be decoded (it is damaged)")
                     continue
-                image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                sides = round(frame.width * max(1, wide)), round(frame.height * max(1, 1 / wide))
+                pixels = frame.to_ndarray(format="rgb24", width=sides[0], height=sides[1])
+                image = np.rot90(pixels, frame.rotation // 90)
                 size = size or image.shape
                 if image.shape != size:
+                    number = _number(path, frame.pts, count - 1)
                     raise ValueError(f"{path}: the size of frames changes at frame {number}; cut the video there.")
-                yield np.ascontiguousarray(image)
+                shown = None if frame.pts is None else (frame.pts - (stream.start_time or 0)) * stream.time_base
+                yield Frame(np.ascontiguousarray(image), shown)
+
+
+def _pixel_shape(stream: Any) -> Fraction:
+    """Width of a pixel over its height: 1 where the file does not say, or says what cannot be."""
+    ratio = stream.sample_aspect_ratio
+    return ratio if ratio and Fraction(1, _WIDEST) <= ratio <= _WIDEST else Fraction(1)
 
 
 def _packets(container: Any, stream: Any, leave_out: Callable[[int, str], None]) -> Iterator[Any]:
@@ -273,50 +300,68 @@ def _packets(container: Any, stream: Any, leave_out: Callable[[int, str], None])
         yield packet
 
 
-def _number(pts: int | None, stream: Any, count: int) -> int:
+def _number(path: Path, pts: int | None, count: int) -> int:
     """Number of the frame shown at a time stamp: packets come in the order of decoding, which differs."""
-    if pts is None or not stream.average_rate or stream.time_base is None:
+    if pts is None:
         return count
-    return round((pts - (stream.start_time or 0)) * stream.time_base * stream.average_rate)
+    with _open(path) as container:
+        packets = _packets(container, container.streams.video[0], lambda number, reason: None)
+        return bisect_left(sorted(packet.pts for packet in packets if packet.pts is not None), pts)
 
 
 def frame_rate(path: Path) -> Fraction:
-    """Frames per second of a video; 25 where it does not say."""
+    """Mean number of frames per second of a video; 25 where it does not say."""
     with _open(path) as container:
         return container.streams.video[0].average_rate or Fraction(25)
 
 
 class VideoWriter(AbstractContextManager):
-    """Writes frames `(H, W, 3)` uint8, all of one size, as a video; a context manager."""
+    """Writes frames `(H, W, 3)` uint8, all of one size, as a video of `rate` frames a second where they have no times.
+
+    A context manager.
+    """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.rate = rate
+        # A multiple of the rate: frames at regular times keep them to the digit.
+        self.ticks = rate.numerator * (_TICKS // rate.numerator) or _TICKS
+        self.last, self.between = -1, max(1, round(self.ticks / rate))
         self.container = _import_av().open(str(path), "w", format="mp4")
         self.stream: Any = None
 
-    def write(self, frame: Frame) -> None:
-        """Add a frame."""
+    def write(self, frame: Picture, time: Fraction | None = None) -> None:
+        """Add a frame that is shown `time` seconds after the start, or at the next turn."""
         av = _import_av()
         if self.stream is None:
             codec = next(name for name in CODECS if name in av.codecs_available)
             self.stream = self.container.add_stream(codec, rate=self.rate)
             self.stream.height, self.stream.width = (side + side % 2 for side in frame.shape[:2])
             self.stream.pix_fmt = "yuv420p"
+            self.stream.codec_context.time_base = Fraction(1, self.ticks)
         # Two rows and columns share their color: sizes are even.
         even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
-        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        made = av.VideoFrame.from_ndarray(even, format="rgb24")
+        due = self.last + self.between if time is None and self.last >= 0 else round((time or 0) * self.ticks)
+        made.pts = self.last = max(self.last + 1, due)
+        made.time_base = Fraction(1, self.ticks)
+        self._encode(made)
+
+    def _encode(self, frame: Any) -> None:
+        for packet in self.stream.encode(frame):
+            packet.duration = self.between  # of the last one: those before end where the next begins
+            self.container.mux(packet)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self.stream is not None:
-                self.container.mux(self.stream.encode())
+                self._encode(None)
         finally:
             self.container.close()
 
 
 def _panel(
-    frame: Frame, drawn: dict[str, Frame], tasks: dict[str, Task], limits: dict[str, tuple[float, float] | None]
-) -> Frame:
+    frame: Picture, drawn: dict[str, Picture], tasks: dict[str, Task], limits: dict[str, tuple[float, float] | None]
+) -> Picture:
     """The frame and its maps beside each other. Legends of classes would come and go with them."""
     cells = [Cell("frame", frame)]
     for name, picture in drawn.items():
