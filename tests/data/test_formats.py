@@ -1,6 +1,7 @@
 """Maps in other formats, texts in other encodings, names in other forms of Unicode, splits of videos."""
 
 import ast
+import importlib.util
 import struct
 import time
 import unicodedata
@@ -19,6 +20,7 @@ from triptych.data.arrays import read_array
 from triptych.data.errors import UnreadableFileError
 from triptych.data.files import list_split_folders, match_files
 from triptych.data.lists import read_text
+from triptych.data.photos import read_image
 from triptych.datasets.folder import Folder
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Normals, SaliencyMask, Values
 from triptych.recipes.config import DataConfig, Recipe
@@ -268,6 +270,20 @@ def test_wide_labels_that_a_tag_turns_are_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(UnreadableFileError, match=f"orientation is {turned}.*save it upright"):
                 Normals().read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("code", "name"), [(5, "LZW"), (7, "JPEG"), (50000, "ZSTD")])
+def test_a_compression_of_wide_colors_names_the_package_that_reads_it(tmp_path: Path, code: int, name: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    if importlib.util.find_spec("imagecodecs"):
+        pytest.skip("imagecodecs is installed")
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((6, 9, 3), np.uint16), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags[259].overwrite(code)
+    with pytest.raises(
+        ValueError, match=rf"compressed by {name}, .* imagecodecs; python -m pip install .* imagecodecs"
+    ):
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "1"])

@@ -425,7 +425,16 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
             raise DataError(
                 f"it is a TIFF of {bits} bits per channel", "save it with 16, the values times 65535 / the largest"
             )
-        return file.asarray(series=0)
+        try:
+            return file.asarray(series=0)
+        except (ImportError, KeyError, ValueError) as error:
+            if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+                raise
+            way = getattr(file.pages[0].compression, "name", file.pages[0].compression)
+            raise DataError(
+                f"it is a TIFF of wide numbers compressed by {way}, which tifffile leaves to the package imagecodecs",
+                "python -m pip install -c constraints.txt imagecodecs; or save it without compression, or with Deflate",
+            ) from error
 
 
 READERS: dict[str, Callable[[Path, Values], np.ndarray]] = {
