@@ -126,6 +126,7 @@ FILES = [
     *(turned(orientation, ".webp") for orientation in (6, 7)),
     stored("bytes.npy", COLORS, COLORS / 255),
     stored("planes.npy", COLORS.transpose(2, 0, 1), COLORS / 255),
+    stored("planes_alpha.npy", np.dstack([COLORS, COLORS[..., 0]]).transpose(2, 0, 1), COLORS / 255),
     stored("grey.npy", GREY, THREE),
     stored("deep.npy", DEEP.astype(">u2"), COLORS / 255),
     stored("half.npy", (COLORS / 255).astype(np.float16), (COLORS / 255).astype(np.float16)),

@@ -319,7 +319,8 @@ def _repeat(grey: np.ndarray) -> np.ndarray:
 
 def _color_axes(values: np.ndarray, what: str) -> np.ndarray:
     """An array as `(H, W, 3)`."""
-    if values.ndim == 3 and values.shape[-1] not in (1, 3, 4) and values.shape[0] in (1, 3):
+    planes = values.shape[0] if values.ndim == 3 and values.shape[-1] not in (1, 3, 4) else 0
+    if planes in (1, 3) or planes == 4 < values.shape[-1]:
         values = values.transpose(1, 2, 0)
     if values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 1):
         values = _repeat(values.reshape(values.shape[:2]))
