@@ -760,6 +760,13 @@ def test_a_channel_that_a_file_does_not_have_is_named(tmp_path: Path) -> None:
         Folder(tmp_path, split="all")[0]
 
 
+@pytest.mark.parametrize("shape", [(1, 30, 3), (2, 30, 4), (30, 1, 3), (3, 3, 3), (3, 20, 30), (20, 30, 2)])
+def test_a_channel_of_a_picture_however_narrow_is_one_of_its_channels(shape: tuple[int, int, int]) -> None:
+    stored = np.arange(math.prod(shape), dtype=np.float32).reshape(shape) + 1
+    expected = stored[1] if shape == (3, 20, 30) else stored[..., 1]
+    np.testing.assert_array_equal(Values(channel=1).decode(stored)[0].numpy(), expected)
+
+
 RESIZED = """
 [images]
 files = "images/{key}.png"

@@ -157,6 +157,21 @@ def test_labels_of_half_the_size_are_offered_with_resize(tmp_path: Path) -> None
     assert codes(Folder(path)[0].targets["semseg"]) == {0: 96, 1: 96}
 
 
+def test_sizes_of_planes_and_entries_are_compared_with_those_of_images(tmp_path: Path) -> None:
+    planes = np.eye(5, dtype=np.uint8)[np.arange(HALF.size).reshape(SIZE) % 5].transpose(2, 0, 1)
+    for i in range(2):
+        save(tmp_path / f"images/{i}.png", photo(i))
+        save(tmp_path / f"semseg/{i}.npy", planes)
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        entries = {"confidence": HALF, "depth": np.full((1, SIZE[0] // 2, SIZE[1] // 2), 2.5, np.float32)}
+        np.savez(tmp_path / f"depth/{i}.npz", **entries)
+    path, doubts = init_folder(tmp_path)
+    assert not any("was it cut" in doubt for doubt in doubts)
+    sample = Folder(path, split="all")[0]  # with resize = true
+    assert sample.targets["depth"].unique().tolist() == [2.5]
+    assert sample.targets["semseg"].flatten()[:7].tolist() == [0, 1, 2, 3, 4, 0, 1]
+
+
 def test_one_of_several_entries_is_chosen_and_named(tmp_path: Path) -> None:
     for i in range(2):
         save(tmp_path / f"images/{i}.png", photo(i))

@@ -66,11 +66,23 @@ def list_entries(path: Path) -> list[str]:
         return []
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture or array as stored; of a picture without decoding its pixels."""
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """The axis of the channels, or planes of classes, of an array of three dimensions: the last one where it has 2 to
+    4, as those of pictures however narrow, else the smallest.
+
+    >>> channel_axis((1, 30, 3)), channel_axis((5, 48, 64)), channel_axis((48, 64, 1))
+    (2, 0, 2)
+    """
+    return 2 if 2 <= shape[2] <= 4 else shape.index(min(shape))
+
+
+def read_size(path: Path, *, key: str = "") -> tuple[int, int]:
+    """(height, width) of a picture or array as stored; of a picture without decoding its pixels. `key` as in
+    `read_array`."""
     if path.suffix.lower() in ARRAYS:
-        shape = read_array(path).shape
-        height, width = shape[-2:] if len(shape) == 3 and shape[0] in (1, 3) else shape[:2]
+        shape = read_array(path, key=key).shape
+        first = channel_axis(shape) == 0 if len(shape) == 3 else False
+        height, width = shape[1:] if first else shape[:2]
         return height, width
     with naming(path), open_picture(path) as image:
         return image.height, image.width

@@ -321,9 +321,10 @@ def _find_validity(path: Path, entry: str, entries: Sequence[str]) -> str:
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
     """Compare the sizes of labels and images: propose `resize` for equal aspect ratios, else a doubt."""
     sizes, turned = [], list[bool]()
+    key = numbers.values.get("key", "")
     for label, image in pairs[:: max(len(pairs) // 5, 1)][:5]:
         try:
-            sizes.append((read_size(label), read_image_size(image)))
+            sizes.append((read_size(label, key=key), read_image_size(image)))
             turned.append(read_orientation(image) != 1)
         except (OSError, ValueError):
             continue  # reported by the doctor

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
-from triptych.data.arrays import CONTAINERS, read_array
+from triptych.data.arrays import CONTAINERS, channel_axis, read_array
 from triptych.data.errors import DataError
 from triptych.data.label_files import read_label
 from triptych.labels.summaries import class_axis, color_codes, opaque_pixels
@@ -189,7 +189,7 @@ class Encoding:
         if stored.size == 0:
             raise DataError(f"it has shape {stored.shape}", "it is empty")
         if self.channel >= 0 and stored.ndim == 3:
-            stored = np.moveaxis(stored, int(np.argmin(stored.shape)), -1)
+            stored = np.moveaxis(stored, channel_axis(stored.shape), -1)
             if self.channel >= stored.shape[-1]:
                 raise DataError(f"channel is {self.channel}", f"its channels are 0 to {stored.shape[-1] - 1}")
             stored = stored[..., self.channel]
