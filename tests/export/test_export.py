@@ -482,7 +482,7 @@ def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path, capsys
 
 def test_files_that_were_made_otherwise_are_no_seeds_of_one_another(run: Path, file: Path, tmp_path: Path) -> None:
     """They share a recipe but for the seed, and form a group only where they were exported alike."""
-    assert main(["evaluate", str(file), "--split", "val", "--limit", "1", "--no-report"]) == 0
+    assert main(["evaluate", str(file), "--split", "val", "--limit", "1", "--overwrite", "--no-report"]) == 0
     folders = {}
     scale, data = {"factor": 2.0, "power": 1.0}, {"train.pseudo.depth.images": 7}
     exports = {
