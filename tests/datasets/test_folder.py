@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,6 +208,28 @@ def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
     scenes = {split: {key.split("/")[0] for key in Folder(tmp_path, split=split).keys} for split in parts}
     assert [len(scenes[split]) for split in ("train", "val", "test")] == [7, 1, 2]
     assert not scenes["train"] & (scenes["val"] | scenes["test"])
+
+
+def test_images_are_grouped_as_the_descriptor_says(tmp_path: Path) -> None:
+    """Blocks of time are those of the whole video, also in a split that is made of some of them."""
+    for i in range(80):
+        save(tmp_path / f"rgb/s{i // 40}/{i}.png", photo(i))
+        save(tmp_path / f"gt/s{i // 40}/{i}.png", np.zeros(SIZE, np.uint8))
+    rest = '[images]\nfiles = "rgb/{key}.png"\n[tasks.semseg]\nfiles = "gt/{key}.png"\nclasses = 1\n'
+    (tmp_path / "few.txt").write_text("s0/1\ns0/2\ns1/40\n")
+
+    def groups(top: str, val: str | float = 0.2, **options: Any) -> tuple[list[str], list[str], str]:
+        write(tmp_path, f"{top}\n[splits]\nval = {val!r}\n{rest}")
+        dataset = Folder(tmp_path, split="val", **options)
+        return dataset.keys, [dataset.group(index) for index in range(len(dataset))], dataset.sampling_unit
+
+    keys, found, _ = groups("")
+    assert found == keys
+    keys, found, unit = groups("", neighbor_frames=(1,))
+    assert (found, unit) == ([f"{key.split('/')[0]}/*" for key in keys], "videos")
+    keys, found, unit = groups('group = "time"')
+    assert (len(keys), len(set(found)), unit) == (16, 8, "blocks of time")  # of 2 videos of 20 blocks
+    assert groups('group = "folder"', "few.txt")[1:] == (["s0", "s0", "s1"], "folders")
 
 
 @pytest.mark.parametrize("shares", [{"val": 0.1, "test": 0.1}, {"val": 1 / 3, "none": 0.0, "test": 0.5}, {"val": 1.0}])

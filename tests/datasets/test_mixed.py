@@ -71,6 +71,7 @@ def test_labels_are_where_they_were_and_invalid_elsewhere() -> None:
     assert list(mixed.tasks) == ["semseg", "depth", "human_parts", "semseg_people"]
     assert (len(mixed), mixed.name) == (25, "indoor+people")
     assert [mixed.key(i) for i in (0, 4, 5, 24)] == ["indoor/0", "indoor/4", "people/0", "people/19"]
+    assert [mixed.group(i) for i in (0, 24)] == ["indoor/0", "people/19"]
     for index in (4, 7):
         sample = mixed[index]
         assert sample.key == mixed.key(index)

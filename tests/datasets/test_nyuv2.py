@@ -116,7 +116,9 @@ def write_arrays(root: Path) -> Path:
     return root
 
 
-def write_official(root: Path, *, names: list[str] | None = None, frames: int = 14) -> Path:
+def write_official(
+    root: Path, *, names: list[str] | None = None, scenes: list[str] | None = None, frames: int = 14
+) -> Path:
     """MATLAB 7.3: HDF5 after 512 bytes, axes reversed, names as references to arrays of character codes."""
     root.mkdir(parents=True, exist_ok=True)
     keys = [f"{number + 1:04d}" for number in range(frames)]
@@ -125,11 +127,12 @@ def write_official(root: Path, *, names: list[str] | None = None, frames: int = 
         file["depths"] = np.stack([depth_of(key).T for key in keys])
         file["rawDepths"] = np.stack([np.where(PLANE == 2, 0, depth_of(key)).T for key in keys]).astype(np.float32)
         file["labels"] = np.stack([fine_of(key).T for key in keys]).astype(np.uint16)
-        stored = [
-            file.create_dataset(f"#refs#/{number}", data=np.array([[ord(letter)] for letter in name], np.uint16))
-            for number, name in enumerate(names or fine_names())
-        ]
-        file.create_dataset("names", data=[[entry.ref for entry in stored]], dtype=h5py.ref_dtype)
+        for entry, texts in {"names": names or fine_names(), **({"scenes": scenes} if scenes else {})}.items():
+            stored = [
+                file.create_dataset(f"#refs#/{entry}{n}", data=np.array([[ord(letter)] for letter in text], np.uint16))
+                for n, text in enumerate(texts)
+            ]
+            file.create_dataset(entry, data=[[one.ref for one in stored]], dtype=h5py.ref_dtype)
     return root
 
 
@@ -281,6 +284,16 @@ def test_raw_depth_has_holes(archives: dict[str, Path]) -> None:
     assert depth[torch.from_numpy(PLANE == 2)].isnan().all()
     with pytest.raises(ValueError, match=r"raw_depth needs nyu_depth_v2_labeled\.mat"):
         read(archives["NYUDv2"], raw_depth=True)
+
+
+def test_scenes_of_the_official_file(archives: dict[str, Path], tmp_path: Path) -> None:
+    """Frames of one scene are alike; a file that does not tell, and other archives, leave each to itself."""
+    scenes = [f"kitchen_{number // 4:04d}" for number in range(14)]
+    dataset = read(write_official(tmp_path, scenes=scenes), tasks=("depth",))
+    assert [dataset.group(index) for index in range(len(dataset))] == [scenes[int(key) - 1] for key in dataset.keys]
+    for name in ("official", "NYUDv2"):
+        dataset = read(archives[name], tasks=("depth",))
+        assert [dataset.group(index) for index in range(len(dataset))] == dataset.keys
 
 
 def test_the_official_file_itself_is_a_root_and_goes_to_workers(archives: dict[str, Path]) -> None:

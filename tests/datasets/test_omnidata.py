@@ -78,6 +78,7 @@ def test_layouts_give_the_same_samples(tmp_path: Path, layout: str) -> None:
     assert len(dataset) == 6
     prefix = "taskonomy/" if layout == "omnidata" else ""
     assert dataset.keys[:2] == [f"{prefix}allensville/point_0_view_3", f"{prefix}allensville/point_1_view_4"]
+    assert dataset.group(0) == dataset.group(1) == "allensville"
     assert list(dataset.tasks) == ["depth", "normals"]
     sample = dataset[1]
     np.testing.assert_allclose(sample.image, photo(1, SIZE).transpose(2, 0, 1) / 255, atol=1e-6)

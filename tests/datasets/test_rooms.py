@@ -148,6 +148,9 @@ def test_places_and_keys(root):
     assert dataset.place(-1) == (2, 1, 2)
     assert dataset.key(10) == "train/00001/01/001"
     assert dataset[10].key == dataset.key(10)
+    assert [dataset.group(index) for index in range(18)] == [
+        f"train/{room:05d}" for room in (0, 1, 2) for _ in range(6)
+    ]
     with pytest.raises(IndexError, match="18 samples"):
         dataset[18]
 

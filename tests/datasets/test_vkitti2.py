@@ -112,6 +112,7 @@ def test_samples_follow_the_one_convention(root: Path) -> None:
     assert list(dataset.tasks) == ["semseg", "depth", "normals"]
     assert dataset.tasks["semseg"].classes == VKITTI2_NAMES
     index = dataset.keys.index("Scene02/fog/Camera_1/00001")
+    assert dataset.group(index) == "Scene02"
     sample = dataset[index]
     expected = np.asarray(Image.open(dataset.files(index)["image"])).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(sample.image.numpy(), expected, atol=1e-6)

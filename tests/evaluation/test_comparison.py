@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
@@ -138,6 +138,57 @@ def test_neither_of_equal_runs_is_better(error: float, tmp_path: Path) -> None:
     paths = [write_run(tmp_path / r.model.decoder, r, np.full(9, error)) for r in (Recipe(), other)]
     found = compare_runs(paths)["differences"]["vit"]["depth"]
     assert (found["better"], found["clear"]) == (False, False)
+
+
+def alike(folder: Path, method: Recipe, errors: np.ndarray, views: int) -> Path:
+    """A run on rooms that are each seen by equal views."""
+    run = write_run(folder, method, np.repeat(errors, views))
+    edit_scores(run, groups=[f"room {i // views}" for i in range(views * len(errors))], sampling_unit="rooms")
+    return run
+
+
+def test_equal_views_of_a_room_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The interval is that of the rooms, not half as wide; scores of older versions have no groups."""
+    errors = np.random.default_rng(4).uniform(0.3, 0.7, (2, 25))
+    method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    for views in (1, 4):
+        for name, recipe, each in zip(("base", "method"), (Recipe(), method), errors, strict=True):
+            alike(tmp_path / f"{views}/{name}", recipe, each, views)
+    once, again = (
+        compare_runs([tmp_path / f"{views}/base", tmp_path / f"{views}/method"])["differences"]["method"]["depth"]
+        for views in (1, 4)
+    )
+    assert again == pytest.approx(once | {"sampling_unit": "rooms"}, nan_ok=True)
+    assert once["sampling_unit"] == "images"
+    assert once["drawn"] == 25
+    assert "25 rooms of 100 images" in capsys.readouterr().out
+
+    old = write_run(tmp_path / "old", Recipe(), np.repeat(errors[0], 4))
+    mixed = compare_runs([old, tmp_path / "4/method"])["differences"]["method"]["depth"]
+    assert mixed == pytest.approx(again, nan_ok=True)  # what one of two knows of the same images
+    other = write_run(tmp_path / "other", method, np.repeat(errors[1], 4))
+    found = compare_runs([old, other])["differences"]["other"]["depth"]
+    assert (found["drawn"], found["sampling_unit"]) == (100, "images")
+    assert found["high"] - found["low"] == pytest.approx((once["high"] - once["low"]) / 2, rel=0.2)
+
+
+def test_a_handful_of_rooms_is_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    one = alike(tmp_path / "one", Recipe(), np.full(5, 0.3), 4)
+    two = alike(tmp_path / "two", method, np.full(5, 0.4), 4)
+    assert not compare_runs([one, two])["differences"]["two"]["depth"]["clear"]
+    assert "too few rooms" in capsys.readouterr().out
+
+
+def test_rooms_without_a_label_are_not_counted(tmp_path: Path) -> None:
+    method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    runs = [alike(tmp_path / name, recipe, np.full(9, 0.3), 2) for name, recipe in (("a", Recipe()), ("b", method))]
+    for run in runs:
+        sums = load_file(run / "evaluation-test.safetensors")
+        for value in sums.values():
+            value[8:] = 0
+        save_file(sums, run / "evaluation-test.safetensors")
+    assert compare_runs(runs)["differences"]["b"]["depth"]["drawn"] == 4
 
 
 def test_no_verdict_against_the_seeds_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

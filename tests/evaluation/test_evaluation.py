@@ -321,10 +321,14 @@ def test_evaluating_the_validation_split_again_gives_the_logged_numbers(run: Pat
     assert again.losses == best["losses"]
 
 
-def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_run_writes_numbers_constants_and_sums(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rectangles, "group", lambda self, index: f"hall {index // 2}")
     result = evaluate_run(run, device="cpu", progress=False)
     content = json.loads((run / "evaluation-test.json").read_text())
     assert content["scored_size"] == "32x48"  # of its images
+    assert content["groups"] == ["hall 0", "hall 0", "hall 1", "hall 1", "hall 2"]
     assert content["metrics"]["semseg"] == pytest.approx(result.metrics["semseg"])
     assert content["constant"]["depth"]["rmse"] > 0
     assert content["losses"] == pytest.approx(result.losses)
@@ -338,6 +342,7 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     assert {name.split("/")[0] for name in sums} == {"semseg", "depth"}
     assert all(len(value) == 5 for value in sums.values())
     printed = capsys.readouterr().out
+    assert "test, 5 images of 3 groups" in " ".join(printed.split())
     assert "mIoU ↑" in printed
     assert "constant" in printed
 

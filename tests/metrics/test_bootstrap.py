@@ -9,7 +9,7 @@ from metric_cases import CASES, IMAGES, images_of
 from torch import Tensor
 
 from triptych.metrics.base import Total, exact_sum
-from triptych.metrics.bootstrap import bootstrap, bootstrap_difference, compute_sums
+from triptych.metrics.bootstrap import bootstrap, bootstrap_difference, compute_sums, sum_groups
 from triptych.metrics.depth import DepthMetric
 from triptych.metrics.values import ValuesMetric
 
@@ -101,6 +101,24 @@ def test_pairing_sees_a_small_steady_gain() -> None:
     alone = bootstrap(metric, first, resamples=300)["rmse"]
     assert found.high - found.low < 0.05 * (alone.high - alone.low)
     assert found.difference == found.second - found.first
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_image_that_is_there_again_tells_nothing(name: str) -> None:
+    """Four equal views of a scene: the interval of the scenes, not one half as wide."""
+    sums = sums_of(name, [0, 1, 2, 4, 5, 6])
+    views = {state: value.repeat_interleave(4, dim=0) for state, value in sums.items()}
+    groups = [f"scene {i // 4}" for i in range(24)]
+    metric = CASES[name].metric()
+    once, again = (bootstrap(metric, each, resamples=50) for each in (sums, sum_groups(views, groups)))
+    for number in once.keys() - {"images"}:
+        assert [*again[number]] == pytest.approx([*once[number]], rel=1e-9, nan_ok=True)
+
+
+def test_groups_that_are_single_images_change_no_bit() -> None:
+    sums = sums_of("depth", [0, 1, 2, 4])
+    for state, value in sum_groups(sums, ["b", "d", "a", "c"]).items():
+        assert torch.equal(value, sums[state])
 
 
 def test_better_follows_the_direction_of_the_number() -> None:

@@ -24,7 +24,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
 from triptych.data.fingerprints import LATER_FACTS
 from triptych.data.loading import BadSampleError, make_loader
-from triptych.data.subset import find_shared
+from triptych.data.subset import find_shared, spread
 from triptych.datasets.folder import Folder
 from triptych.datasets.mixed import Mixed
 from triptych.datasets.rooms import Rooms
@@ -167,6 +167,8 @@ def test_rooms_with_cameras_poses_and_instances(tmp_path: Path, rooms: Rooms) ->
     prepared = Prepared(tmp_path, split="val")
     for i in range(len(rooms)):
         assert_same(rooms[i], prepared[i])
+    assert [spread(prepared, 4).group(i) for i in range(4)] == [rooms.group(i) for i in range(4)]
+    assert prepared.sampling_unit == "rooms"
     assert prepared.fingerprint()["generator"] == rooms.fingerprint()["generator"]
     digest = prepared.fingerprint()["prepared_sha256"]
     prepare(rooms, tmp_path / "again", split="val", num_threads=1)
@@ -384,7 +386,10 @@ def test_what_an_older_version_prepared_is_read_and_not_taken_for_up_to_date(min
     older = json.loads(manifest.read_text())
     for fact in LATER_FACTS:
         older["source"].pop(fact, None)
+    for shard in older["shards"]:
+        del shard["groups"], shard["sampling_unit"]
     manifest.write_text(json.dumps(older))
+    assert Prepared(tmp_path / "out", split="all").group(1) == source.key(1)
     assert prepare(source, tmp_path / "out", split="all").kept == 2
     prepared = Prepared(tmp_path / "out", split="all")
     fingerprint = prepared.fingerprint()

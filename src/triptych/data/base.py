@@ -37,6 +37,8 @@ class DenseDataset:
     """Weights of pseudo-labels, by task and key: used in training, never as ground truth."""
     notes: Sequence[str] = ()
     """Notes on unused files and pseudo-labels, which training, evaluation and the doctor print."""
+    sampling_unit: str = "groups"
+    """What a `group` is, in the plural, such as rooms or videos."""
     needs_root: ClassVar[bool] = False
     """Whether it needs a folder of files from the user."""
     takes_root: ClassVar[bool] = False
@@ -81,6 +83,13 @@ class DenseDataset:
     def identity(self, index: int) -> str | None:
         """Identity of the image at `index` over all splits; `None` where it is not known."""
         return None
+
+    def group(self, index: int) -> str:
+        """Name of the scene, video or other group of the sample at `index`, without reading it; by default its key.
+
+        Samples of one group are alike, those of different groups independent: bootstrap intervals resample groups.
+        """
+        return self.key(index)
 
     def may_be_labelled(self, name: str) -> Sequence[int]:
         """Indices of the samples that may have a label of a task, without reading them; all where this is unknown."""

@@ -30,6 +30,16 @@ class Videos:
             for video, frames in self.frames.items()
         }
 
+    @staticmethod
+    def video(key: str) -> str:
+        """Name of the video that a frame belongs to; a name without a number is one of its own.
+
+        >>> Videos.video("a/frame8")
+        'a/frame*'
+        """
+        match = _NUMBERED.fullmatch(key)
+        return key if match is None else f"{match[1]}*{match[3]}"
+
     def shift(self, key: str, offset: int) -> str | None:
         """The frame `offset` frames later (negative: earlier); `None` where there is none."""
         match = _NUMBERED.fullmatch(key)

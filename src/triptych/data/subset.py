@@ -31,6 +31,7 @@ class Subset(DenseDataset):
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
         self.unread = dataset.unread
+        self.sampling_unit = dataset.sampling_unit
         keys = {dataset.key(index) for index in self.indices} if dataset.pseudo_weights else ()
         self.pseudo_weights = {
             name: {key: weight for key, weight in weights.items() if key in keys}
@@ -51,6 +52,9 @@ class Subset(DenseDataset):
 
     def identity(self, index: int) -> str | None:
         return self.dataset.identity(self.indices[index])
+
+    def group(self, index: int) -> str:
+        return self.dataset.group(self.indices[index])
 
     def may_be_labelled(self, name: str) -> Sequence[int]:
         found = set(self.dataset.may_be_labelled(name) if name in self.tasks else ())

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from triptych.data.base import missing_view
 from triptych.data.errors import DataError
 from triptych.data.frames import Videos
 from triptych.data.photos import read_orientation
+from triptych.data.shares import GROUPS
 from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
 from triptych.folders.descriptor import (
@@ -83,6 +84,7 @@ class Folder(InFiles):
         frames = {**unlisted_images(self.descriptor, split), **images} if neighbor_frames else images
         self.cameras = self._list(self.descriptor.camera.files) if self.descriptor.camera else {}
         self.videos = Videos(frames if neighbor_frames else ())
+        self.sampling_unit = {"folder": "folders", "time": "blocks of time"}.get(self.descriptor.group, "videos")
         super().__init__(
             list(images),
             split=split,
@@ -107,6 +109,18 @@ class Folder(InFiles):
             for name, source in zip(chosen, sources, strict=True)
             if self.pseudo[source]
         }
+
+    def group(self, index: int) -> str:
+        """The image's group by the descriptor; without one its video, where frames of videos are read."""
+        return self._groups[self.keys[index]]
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        if self.descriptor.group == "file":
+            return {key: Videos.video(key) if self.neighbor_frames else key for key in self.keys}
+        # Blocks of time are those that the split was drawn by.
+        keys = list(list_images(self.descriptor, ALL)) if self.descriptor.has_shares else self.keys
+        return dict(zip(keys, GROUPS[self.descriptor.group](keys), strict=True))
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of an image of `size`, where the descriptor gives one."""

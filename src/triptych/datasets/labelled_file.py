@@ -34,8 +34,15 @@ class LabelledFile:
 
     def names(self) -> list[str]:
         """Names of the classes, in the order that `labels` counts from 1."""
+        return self._texts("names")
+
+    def scenes(self) -> list[str]:
+        """Names of the scenes of the frames, such as kitchen_0004; empty where the file does not tell."""
+        return self._texts("scenes") if "scenes" in self._file else []
+
+    def _texts(self, entry: str) -> list[str]:
         file = self._file
-        return ["".join(chr(code) for code in np.ravel(file[name][()])) for name in np.ravel(file["names"][()])]
+        return ["".join(chr(code) for code in np.ravel(file[name][()])) for name in np.ravel(file[entry][()])]
 
     def read(self, entry: str, index: int) -> np.ndarray:
         """One frame of an entry, `(H, W)` or `(H, W, channels)`; `index` from 0."""

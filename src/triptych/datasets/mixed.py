@@ -309,6 +309,8 @@ class Mixed(DenseDataset):
         names = known if tasks is None else tasks
         self.tasks: dict[str, Task] = {name: named_choice("task of the mixture", name, known) for name in names}
         self.name, self.split = "+".join(chosen), split
+        units = {source.dataset.sampling_unit for source in self.sources}
+        self.sampling_unit = units.pop() if len(units) == 1 else "groups"
         sizes = [len(source.dataset) for source in self.sources]
         self.ends = np.cumsum(sizes)
         self.shares = share_out(self.sources, mixture.sampling, self.tasks)
@@ -338,6 +340,10 @@ class Mixed(DenseDataset):
     def key(self, index: int) -> str:
         source, own = self.locate(index)
         return f"{source.name}/{source.dataset.key(own)}"
+
+    def group(self, index: int) -> str:
+        source, own = self.locate(index)
+        return f"{source.name}/{source.dataset.group(own)}"
 
     def identity(self, index: int) -> str | None:
         source, own = self.locate(index)

@@ -175,6 +175,7 @@ class NYUv2(Published):
     name = "nyuv2"
     frames_hint = "put the frames around an image KEY into frames/KEY/OFFSET.jpg (docs/datasets.md)"
     splits = tuple(SPLITS)
+    sampling_unit = "scenes"
     variants: ClassVar[dict[str, NYUv2Variant]] = {one.name: one for one in VARIANTS}
 
     def __init__(
@@ -241,6 +242,16 @@ class NYUv2(Published):
     @property
     def archive_keys(self) -> Sequence[str]:
         return [key for key in self.keys if key not in self.nearby.images]
+
+    def group(self, index: int) -> str:
+        """The scene, which only the official file tells."""
+        key = self.keys[index]
+        return self.scenes[int(key) - 1] if self.scenes and key not in self.nearby.images else key
+
+    @cached_property
+    def scenes(self) -> list[str]:
+        """Scenes of the frames of the official file; empty for other archives."""
+        return self.official.scenes() if self.official else []
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's color camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""

@@ -81,6 +81,7 @@ class Omnidata(Published):
     """
 
     name = "omnidata"
+    sampling_unit = "buildings"
     downloads: ClassVar[dict[str, str]] = {
         "depth": "the label depth_zbuffer (or depth_euclidean)",
         "normals": "the label normal",
@@ -129,6 +130,9 @@ class Omnidata(Published):
             tasks=tasks,
             allow_missing=allow_missing,
         )
+
+    def group(self, index: int) -> str:
+        return _building(self.keys[index])
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         angle = _field_of_view(self.infos[key]) if key in self.infos else math.radians(self.fov)

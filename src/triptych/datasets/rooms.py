@@ -74,6 +74,7 @@ class Rooms(DenseDataset):
     """
 
     name = "rooms"
+    sampling_unit = "rooms"
 
     def __init__(
         self,
@@ -138,6 +139,9 @@ class Rooms(DenseDataset):
     def key(self, index: int) -> str:
         scene, view, frame = self.place(index)
         return f"{self.settings.split}/{scene:05d}/{view:02d}/{frame:03d}"
+
+    def group(self, index: int) -> str:
+        return f"{self.settings.split}/{self.place(index)[0]:05d}"
 
     def identity(self, index: int) -> str | None:
         return f"{self.folder}/{self.key(index)}"

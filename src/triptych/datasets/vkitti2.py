@@ -101,6 +101,7 @@ class VKITTI2(Published):
     empty_hint = "unpack more of the archives, or choose other conditions and cameras"
     frames_hint = "the drive is shorter"
     derived = ("normals",)
+    sampling_unit = "drives"
     downloads: ClassVar[dict[str, str]] = {
         "semseg": f"vkitti_2.0.3_classSegmentation.tar and {TEXT}",
         "depth": "vkitti_2.0.3_depth.tar",
@@ -151,6 +152,10 @@ class VKITTI2(Published):
             instances=instances,
             allow_missing=allow_missing,
         )
+
+    def group(self, index: int) -> str:
+        """The drive, which conditions and cameras show again."""
+        return self.keys[index].split("/")[0]
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera:
         drive, camera, frame = key.rsplit("/", 2)

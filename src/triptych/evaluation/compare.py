@@ -1,8 +1,8 @@
 """Compare runs: means over seeds, paired differences, delta_mtl, and what differs between their recipes.
 
 Runs of one recipe on the same data that differ in the seed alone form a group. Two groups are compared seed by seed,
-and image by image: the bootstrap resamples images, the same ones for all runs of both groups, and takes the means over
-seeds anew.
+and image by image: the bootstrap resamples images, or the rooms, videos or other groups that they belong to
+(`DenseDataset.group`), the same ones for all runs of both groups, and takes the means over seeds anew.
 """
 
 import statistics
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,15 +31,19 @@ from triptych.evaluation.scores import gain_over, read_run_scores, require_same_
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.metrics.base import Metric
-from triptych.metrics.bootstrap import bootstrap_mean_difference
+from triptych.metrics.bootstrap import bootstrap_mean_difference, sum_groups
 from triptych.terminal import terminal
 
-LEAST_IMAGES = 6
-"""Fewest images for a clear difference: five agree by chance with probability 2 / 2^5, which is more than 5 %."""
+LEAST_DRAWN = 6
+"""Fewest images, or groups of images, for a clear difference: five agree by chance with probability 2 / 2^5, which is
+more than 5 %.
+"""
 
 
 class GroupDifference(NamedTuple):
-    """Difference of a group from the baseline on one task: mean and deviation over seeds, interval over images."""
+    """Difference of a group of runs from the baseline on one task: mean and deviation over seeds, interval over
+    images, or over groups of them.
+    """
 
     mean: float
     deviation: float
@@ -48,7 +53,11 @@ class GroupDifference(NamedTuple):
     high: float
     better: bool
     clear: bool
-    """Mean, interval and every seed that both have are on one side of zero, and there are at least `LEAST_IMAGES`."""
+    """Mean, interval and every seed that both have are on one side of zero, and there are at least `LEAST_DRAWN`."""
+    drawn: int
+    """Number of images, or groups of images, with a label of the task that the interval is over."""
+    sampling_unit: str
+    """What these are, in the plural: images, rooms, videos, ..."""
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:
@@ -67,10 +76,15 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
 
     gaps = [value(two[seed]) - value(one[seed]) for seed in one if seed in two]
     mean = statistics.fmean(map(value, other.runs)) - statistics.fmean(map(value, baseline.runs))
-    groups = [
-        [select_images(run.sums[task], run.keys, first.keys) for run in group.runs] for group in (baseline, other)
+    # Files of older versions state no groups, nor do readers that were not asked for videos.
+    coarsest = min((*baseline.runs, *other.runs), key=lambda run: len(set(run.groups.values())))
+    groups = [coarsest.groups[key] for key in first.keys]
+    sums = [
+        [sum_groups(select_images(run.sums[task], run.keys, first.keys), groups) for run in runs]
+        for runs in (baseline.runs, other.runs)
     ]
-    interval = bootstrap_mean_difference(metric, *groups)[metric.primary]
+    drawn = _count_labelled(sums[0][0])
+    interval = bootstrap_mean_difference(metric, *sums)[metric.primary]
     paired = set(one) == set(two)
     one_side = all(mean * value > 0 for value in (*gaps, interval.low, interval.high))
     return GroupDifference(
@@ -81,8 +95,16 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
         low=interval.low,
         high=interval.high,
         better=(mean if metric.better[metric.primary] else -mean) > 0,
-        clear=bool(gaps) and one_side and first.images(task) >= LEAST_IMAGES,
+        clear=bool(gaps) and one_side and drawn >= LEAST_DRAWN,
+        drawn=drawn,
+        sampling_unit=coarsest.sampling_unit if len(set(groups)) < len(groups) else "images",
     )
+
+
+def _count_labelled(sums: Mapping[str, Tensor]) -> int:
+    """Rows that add to any sum; those without a label are zero."""
+    parts = torch.cat([value.reshape(len(value), -1) != 0 for value in sums.values()], dim=1)
+    return int(parts.any(dim=1).sum())
 
 
 def _sizes(sums: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -197,15 +219,17 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
         table.add_row("all", "delta_mtl % ↑", *gains)
     console.print(table)
     for group, differences in content["differences"].items():
-        rows = Table("task", "difference", "95 % over images", "images", "verdict", title_justify="left")
+        rows = Table("task", "difference", "95 % interval", "over", "verdict", title_justify="left")
         rows.title = f"{group} minus {groups[0].name}"
         for name, found in differences.items():
             spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
-            few = content["labelled"][name] < LEAST_IMAGES
-            unclear = "too few images" if few else "noise?" if found["common_seeds"] else "other seeds"
+            unit, images = found["sampling_unit"], f"{content['labelled'][name]} images"
+            over = images if unit == "images" else f"{found['drawn']} {unit} of {images}"
+            few = found["drawn"] < LEAST_DRAWN
+            unclear = f"too few {unit}" if few else "noise?" if found["common_seeds"] else "other seeds"
             word = ("better" if found["better"] else "worse") if found["clear"] else unclear
             interval = f"[{found['low']:+.3g}, {found['high']:+.3g}]"
-            rows.add_row(name, f"{found['mean']:+.4g}{spread}", interval, str(content["labelled"][name]), word)
+            rows.add_row(name, f"{found['mean']:+.4g}{spread}", interval, over, word)
         console.print(rows)
     if content["recipes"]:
         fields = Table("recipe field", *(group.name for group in groups), title="what differs", title_justify="left")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from triptych.evaluation.compare import LEAST_IMAGES
+from triptych.evaluation.compare import LEAST_DRAWN
 from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, select_images
@@ -101,7 +101,7 @@ def comparison_table(compared: Mapping[str, TaskComparison], first: str, second:
                 f"{found.second:.4f}",
                 f"{found.difference:+.4f}",
                 f"{found.low:+.4f} to {found.high:+.4f}",
-                "too few images" if task.images < LEAST_IMAGES else f"{100 * found.second_better:.0f} %",
+                "too few images" if task.images < LEAST_DRAWN else f"{100 * found.second_better:.0f} %",
             ]
             rows.append((name, number, task.better[number], cells, images))
     return number_table("", [first, second, "difference", "interval", f"{second} better"], rows)

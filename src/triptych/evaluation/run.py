@@ -161,11 +161,11 @@ def evaluate_run(
             predictor.resize, recipe = True, unstretched
         predictor.resize |= predictor.fixed_size is not None
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
-        keys = [dataset.key(index) for index in images]
+        groups = {dataset.key(index): dataset.group(index) for index in images}
         if not overwrite:
             _require_nothing_lost(run, split, weights, protocol, len(images), limited=limit > 0)
         how = HowScored(recipe, split, scoring, assemble.scored_size(recipe, split, dataset))
-        references = read_references(single_task, split, tasks, keys, of=run, how=how)
+        references = read_references(single_task, split, tasks, [*groups], of=run, how=how)
         predictors: list[Predicts] = [predictor]
         best = None
         bad = recipe.data.on_bad_sample
@@ -207,6 +207,8 @@ def evaluate_run(
                 "single_task": [str(path) for path in single_task],
                 "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
+                "groups": [groups[key] for key in evaluation.keys],
+                "sampling_unit": dataset.sampling_unit,
                 "weights_sha256": weights,
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
@@ -288,7 +290,10 @@ def _show(
 ) -> None:
     console = terminal()
     by = "" if content["protocol"] == OWN else f", protocol {content['protocol']}"
-    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images{by}", evaluation, reference))
+    images, groups = f"{len(evaluation.keys)} images", len(set(content["groups"]))
+    if groups < len(evaluation.keys):
+        images += f" of {groups} {content['sampling_unit']}"
+    console.print(score_table(f"{run}: {content['split']}, {images}{by}", evaluation, reference))
     if content["delta_mtl"] is not None:
         against = ", ".join(content["single_task"])
         console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)

@@ -37,6 +37,10 @@ class ScoredRun:
     metrics: dict[str, dict[str, float]]
     keys: tuple[str, ...]
     sums: dict[str, dict[str, Tensor]]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Groups of the images by key (`DenseDataset.group`); of files of older versions each image is one of its own."""
+    sampling_unit: str = "groups"
+    """What the groups are, in the plural."""
     labelled: Mapping[str, int] = field(default_factory=dict)
     """Images with a label, by task; files of older versions do not say."""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +145,8 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         metrics=saved.metrics,
         keys=keys,
         sums={name: tasks[name].metric().upgrade_sums(sums) for name, sums in found.items() if name in tasks},
+        groups=dict(zip(keys, saved.content.get("groups", keys), strict=True)),
+        sampling_unit=saved.content.get("sampling_unit", "groups"),
         labelled=saved.content.get("labelled", {}),
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),

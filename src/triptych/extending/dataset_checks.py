@@ -36,6 +36,8 @@ def has_samples(name: str, root: str) -> None:
     keys = [dataset.key(index) for index in range(len(dataset))]
     require(len(set(keys)) == len(keys), "two samples have one key.")
     require(dataset[0].key == keys[0], f"sample 0 is called {dataset[0].key!r}, and {keys[0]!r} by key(0).")
+    group = dataset.group(0)
+    require(isinstance(group, str), f"the group of sample 0 is {group!r}; name it by a text, as its key.")
 
 
 def has_images(name: str, root: str) -> None:

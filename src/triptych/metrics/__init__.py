@@ -23,6 +23,7 @@ _HOMES = {
     "ExplainedMetric": "values",
     "AngleMetric": "values",
     "bootstrap_difference": "bootstrap",
+    "sum_groups": "bootstrap",
     "delta_mtl": "delta",
     "match_boundaries": "matching",
     "thin": "contours",

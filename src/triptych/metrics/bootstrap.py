@@ -52,6 +52,21 @@ def compute_sums(metric: Metric, sums: Sums) -> dict[str, float]:
     return _compute(metric, {name: value.sum(dim=0) for name, value in sums.items()})
 
 
+def sum_groups(sums: Sums, groups: Sequence[str]) -> dict[str, Tensor]:
+    """Add up the sums of images of one group, in the order of first appearance: `(groups, *state)`.
+
+    Images of one scene or video are alike, and intervals over them too narrow. The functions below resample the rows
+    that they are given: pass sums of groups, and whole groups are drawn (the cluster bootstrap; Davison and Hinkley,
+    "Bootstrap methods and their application", 1997, section 3.8).
+
+    >>> sum_groups({"count": torch.tensor([1, 2, 4])}, ["hall", "hall", "kitchen"])["count"].tolist()
+    [3, 4]
+    """
+    rows = {group: row for row, group in enumerate(dict.fromkeys(groups))}
+    index = torch.tensor([rows[group] for group in groups])
+    return {state: torch.zeros_like(value[: len(rows)]).index_add_(0, index, value) for state, value in sums.items()}
+
+
 def bootstrap(
     metric: Metric, sums: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:

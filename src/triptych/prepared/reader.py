@@ -56,12 +56,20 @@ class Prepared(DenseDataset):
             ]
         self.shards: list[dict[str, Any]] = manifest["shards"]
         self.records = [(shard["file"], *record) for shard in self.shards for record in shard["records"]]
+        self.groups = [
+            group for shard in self.shards for group in shard.get("groups") or [key for key, *_ in shard["records"]]
+        ]
+        self.sampling_unit = next((one["sampling_unit"] for one in self.shards if "sampling_unit" in one), "groups")
 
     def __len__(self) -> int:
         return len(self.records)
 
     def key(self, index: int) -> str:
         return str(self.records[index][1])
+
+    def group(self, index: int) -> str:
+        """The group that the source stated; what was prepared by older versions has none."""
+        return str(self.groups[index])
 
     def identity(self, index: int) -> str | None:
         """SHA-256 of the image, independent of its key and labels; `None` for a damaged record."""

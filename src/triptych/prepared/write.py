@@ -33,7 +33,9 @@ SHARD = 64
 
 Progress = Callable[[int, int], None]
 Index = dict[str, Any]
-"""Index of one file of records: its name, size and SHA-256, and key, offset and length of each record."""
+"""Index of one file of records: its name, size and SHA-256, key, offset and length of each record, and the group
+(`DenseDataset.group`) of each.
+"""
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,10 @@ def _write_shard(
     path = place / f"{start // SHARD:05d}.records"
     numbers = range(start, min(start + SHARD, len(source)))
     files, index = source.digest_files(numbers), known.get(path.name, {})
+    groups = {"groups": [source.group(number) for number in numbers], "sampling_unit": source.sampling_unit}
     if index.get("files", files) == files and path.is_file() and hash_file(path) == index.get("sha256"):
         count.add(len(numbers), kept=True)
-        return index
+        return index | groups  # older versions wrote none
     digest, size = hashlib.sha256(), 0
     records: list[tuple[str, int, int]] = []
     with written_whole(path) as partial, partial.open("wb") as file:
@@ -196,6 +199,7 @@ def _write_shard(
             digest.update(record)
             count.add(1)
     index = {"file": path.name, "size": size, "sha256": digest.hexdigest(), "files": files, "records": records}
+    index |= groups
     write_text(path.with_suffix(".json"), json.dumps(index, indent=1))
     return index
 
