@@ -306,6 +306,23 @@ def test_references_are_of_the_same_images_and_their_order_changes_nothing(
         compare_runs(runs["base"], single_task=[few])
 
 
+def test_references_skipped_no_image_of_the_comparison(tmp_path: Path) -> None:
+    network = write_run(tmp_path / "network", Recipe(), np.ones(9))
+    single = write_run(tmp_path / "single", Recipe(), np.ones(8))
+    edit_scores(single, skipped={"008": "damaged"})
+    with pytest.raises(ValueError, match=r"single was scored on other images of test \(1 differ\)"):
+        compare_runs([network], single_task=[single])
+    edit_scores(network, skipped={"009": "damaged"})
+    assert compare_runs([network], single_task=[network])["delta_mtl"] == {"network": [0.0]}
+
+
+def test_references_of_a_task_are_seeds_of_one_method(tmp_path: Path) -> None:
+    recipes = Recipe(), Recipe(seed=1, model=ModelConfig(backbone="resnet50"))
+    singles = [write_run(tmp_path / f"single{i}", recipe, np.ones(9)) for i, recipe in enumerate(recipes)]
+    with pytest.raises(ValueError, match=r"single-task runs of depth are not seeds of one method: model.backbone is"):
+        compare_runs(singles[:1], single_task=singles)
+
+
 @pytest.mark.parametrize(
     ("error", "options", "words"),
     [(0.5, {"aligned": True}, "the number is rmse in .*rmse_aligned in .*other"), (0.0, {}, "other has 0.0 as rmse")],

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -456,7 +457,7 @@ def test_what_a_decoder_says_of_itself_is_printed(
     assert capsys.readouterr().out.endswith("[b] a decoder of 2 tasks\n")
 
 
-def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
+def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     singles = []
     for name in ("semseg", "depth"):
         recipe = change(RECIPE, data__tasks=(name,), schedule__steps=10, training__evaluate_every=10)
@@ -476,6 +477,12 @@ def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
     column = result.columns()["single-task networks"]
     assert column["depth"] == numbers[1]["depth"]
     assert column["semseg"] == {name: value for name, value in numbers[0]["semseg"].items() if value is not None}
+    scores = singles[1] / "evaluation-test.json"
+    *keys, last = (content := json.loads(scores.read_text()))["keys"]
+    scores.write_text(json.dumps(content | {"keys": keys, "skipped": {last: "damaged"}}))
+    # Only scoring shows that this network reads the image: its scores stay.
+    assert evaluate_run(run, single_task=singles, device="cpu", constant=False, progress=False).single_task is None
+    assert re.search(r"no delta_mtl: .*depth was scored on other images of test \(1 differ\)", capsys.readouterr().out)
 
 
 def test_a_run_is_scored_by_the_protocol_that_is_named(

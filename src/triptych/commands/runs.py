@@ -30,7 +30,7 @@ def evaluate(
         root: Folder of the data of a run that was received, or their description; by default the recipe's.
         protocol: Line of papers by whose rules it is scored, as for `triptych score`; by default the recipe's
             (data.protocol); none: each task's own numbers.
-        single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
+        single_task: Run folders of single-task networks to compute delta_mtl against; of several seeds the means
             count.
         limit: Score at most this many images; 0 scores all.
         constant: Also score the best constant prediction, which is fitted on 100 labelled training images.
@@ -84,7 +84,7 @@ def compare(
             wrote.
         split: Which evaluation to compare; by default the first that all have: test, else val, else another.
         baseline: Runs to compare the others with, seeds of one method; the first of `runs` by default.
-        single_task: Run folders of single-task networks for delta_mtl; of several for a task the means count.
+        single_task: Run folders of single-task networks for delta_mtl; of several seeds the means count.
         out: JSON file to write the comparison to.
     """
     paths = (*baseline, *runs)

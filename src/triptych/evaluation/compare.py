@@ -27,7 +27,7 @@ from triptych.evaluation.scored_runs import (
     require_one_group,
     scored_folder,
 )
-from triptych.evaluation.scores import gain_over, read_run_scores, require_same_definition, select_images
+from triptych.evaluation.scores import gain_over, require_same_definition, select_images
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.metrics.base import Metric
@@ -163,9 +163,8 @@ def compare_runs(
     for name in names:
         _require_comparable(groups[0].runs, name)  # with others they are compared below
     first = groups[0].runs[0]
-    images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
     tasks = {name: first.tasks[name] for name in names}
-    references = read_references(single_task, split, tasks, images, of=first.path, how=first.how)
+    references = read_references(single_task, split, tasks, first.keys, of=first.path, how=first.how)
 
     def gain(run: ScoredRun) -> float:
         return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)

@@ -19,6 +19,7 @@ from triptych.evaluation.evaluate import Predicts, evaluate_together
 from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
 from triptych.evaluation.results import results_folder, results_path
 from triptych.evaluation.run_log import FINISHED, training_end
+from triptych.evaluation.scored_runs import read_scored_run, require_one_group, scored_folder
 from triptych.evaluation.scores import (
     Evaluation,
     HowScored,
@@ -165,7 +166,7 @@ def evaluate_run(
         if not overwrite:
             _require_nothing_lost(run, split, weights, protocol, len(images), limited=limit > 0)
         how = HowScored(recipe, split, scoring, assemble.scored_size(recipe, split, dataset))
-        references = read_references(single_task, split, tasks, [*groups], of=run, how=how)
+        references = read_references(single_task, split, tasks, [*groups], of=run, how=how, skip=True)
         predictors: list[Predicts] = [predictor]
         best = None
         bad = recipe.data.on_bad_sample
@@ -189,6 +190,11 @@ def evaluate_run(
                 scoring=scoring,
             )
         reference = others[0].without(best.unknown) if best else None
+        left_out = ""
+        try:
+            references = read_references(single_task, split, tasks, evaluation.keys, of=run, how=how)
+        except ValueError as error:  # the scores are worth keeping
+            references, left_out = {}, f"no delta_mtl: {error}"
         if accelerator.is_main_process:
             content = {
                 "split": split,
@@ -215,7 +221,7 @@ def evaluate_run(
             notes = [*scoring.describe(tasks, how.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
             if (end := training_end(run, recipe.schedule.steps)) not in ("", FINISHED):
                 notes.append(f"the training is not finished ({end}): resume it, or say so beside its numbers")
-            notes += [*dataset.notes, describe_metric_score(recipe, tasks) if protocol == OWN else ""]
+            notes += [*dataset.notes, describe_metric_score(recipe, tasks) if protocol == OWN else "", left_out]
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),
@@ -309,14 +315,16 @@ def read_references(
     *,
     of: Path,
     how: HowScored,
+    skip: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
+    """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds of one method).
 
     Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
-    same numbers and as the network in folder `of` was (`how`).
+    same numbers and as the network in folder `of` was (`how`). With `skip` they may have skipped some as damaged:
+    before scoring, when nobody knows which those are.
     """
-    found: dict[str, list[dict[str, float]]] = {}
-    for run in runs:
+    found: dict[str, dict[Path, dict[str, float]]] = {}
+    for run in dict.fromkeys(runs):
         saved = read_run_scores(run, split)
         if len(saved.metrics) > 1:
             raise ValueError(
@@ -325,8 +333,8 @@ def read_references(
                 "two networks."
             )
         [(task, numbers)] = saved.metrics.items()
-        skipped = set(saved.content.get("skipped", {}))
-        if other := (set(saved.keys[task]) | skipped) ^ (set(keys) | skipped):
+        images = {*saved.keys[task], *(saved.content.get("skipped", {}) if skip else ())}
+        if other := images ^ set(keys):
             raise ValueError(
                 f"{run} was scored on other images of {split} ({len(other)} differ), and delta_mtl compares numbers of "
                 "the same; evaluate both on the same data and limit."
@@ -342,11 +350,15 @@ def read_references(
                     f"{run} has {value} as {metric.primary} of {task}, which no gain is relative to; train it further, "
                     "or leave --single-task out."
                 )
-        found.setdefault(task, []).append(numbers)
+        found.setdefault(task, {})[run] = numbers
     missing = [name for name in tasks if name not in found]
     if runs and missing:
         raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")
+    for task, each in found.items():
+        if len(each) > 1:
+            seeds = [read_scored_run(scored_folder(Path(run)), split) for run in each]
+            require_one_group(seeds, f"single-task runs of {task}")
     return {
-        task: {name: statistics.fmean(one[name] for one in numbers) for name in numbers[0]}
-        for task, numbers in found.items()
+        task: {name: statistics.fmean(one[name] for one in each.values()) for name in next(iter(each.values()))}
+        for task, each in found.items()
     }
