@@ -306,6 +306,23 @@ def test_references_are_of_the_same_images_and_their_order_changes_nothing(
         compare_runs(runs["base"], single_task=[few])
 
 
+def test_tasks_that_some_runs_lack_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also in the row of delta_mtl, which is of the others."""
+    one = write_run(tmp_path / "one", Recipe(), np.ones(9))
+    two = write_run(tmp_path / "two", Recipe(model=ModelConfig(decoder="mti-net")), np.ones(9))
+    write_tasks(two / "tasks.json", {"boundary": boundary(), "depth": depth()})
+    numbers = json.loads((two / "evaluation-test.json").read_text())["metrics"]
+    edit_scores(two, metrics=numbers | {"boundary": {"odsF": 0.5}})
+    for runs in ([one, two], [two, one]):
+        content = compare_runs(runs, single_task=[one])
+        assert (list(content["values"]), content["left_out"]) == (["depth"], {"boundary": [str(one)]})
+        printed = capsys.readouterr().out
+        assert f"boundary is left out: no numbers of it in {one}\n" in printed
+        assert "1 tasks" in printed
+    assert compare_runs([one], single_task=[one])["left_out"] == {}
+    assert "all " in capsys.readouterr().out
+
+
 def test_references_skipped_no_image_of_the_comparison(tmp_path: Path) -> None:
     network = write_run(tmp_path / "network", Recipe(), np.ones(9))
     single = write_run(tmp_path / "single", Recipe(), np.ones(8))

@@ -155,9 +155,11 @@ def compare_runs(
     of_baseline = len(dict.fromkeys(baseline))
     require_one_group(scored[:of_baseline], "runs of --baseline")
     groups = group_runs(scored[:of_baseline], scored[of_baseline:])
-    names = [
-        name for name in groups[0].runs[0].tasks if all(name in run.tasks for group in groups for run in group.runs)
-    ]
+    lacking = {
+        name: [str(run.path) for run in scored if name not in run.tasks] for each in scored for name in each.tasks
+    }
+    left_out = {name: paths for name, paths in lacking.items() if paths}
+    names = [name for name in lacking if name not in left_out]
     if not names:
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
     for name in names:
@@ -181,7 +183,11 @@ def compare_runs(
             for group in groups[1:]
         },
         "recipes": recipe_differences(groups),
-        "notes": [note for group in groups[1:] for note in _notes(groups[0], group)],
+        "left_out": left_out,
+        "notes": [
+            *(f"{name} is left out: no numbers of it in {', '.join(paths)}" for name, paths in left_out.items()),
+            *(note for group in groups[1:] for note in _notes(groups[0], group)),
+        ],
     }
     _print(terminal(), groups, names, content)
     if out is not None:
@@ -215,7 +221,7 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
         table.add_row(name, f"{metric.primary} {arrow}", *cells, str(content["labelled"][name]))
     if content["delta_mtl"]:
         gains = [_mean_and_deviation(content["delta_mtl"][group.name]) for group in groups]
-        table.add_row("all", "delta_mtl % ↑", *gains)
+        table.add_row(f"{len(names)} tasks" if content["left_out"] else "all", "delta_mtl % ↑", *gains)
     console.print(table)
     for group, differences in content["differences"].items():
         rows = Table("task", "difference", "95 % interval", "over", "verdict", title_justify="left")
