@@ -333,6 +333,19 @@ def test_references_skipped_no_image_of_the_comparison(tmp_path: Path) -> None:
     assert compare_runs([network], single_task=[network])["delta_mtl"] == {"network": [0.0]}
 
 
+def test_labels_that_were_corrected_in_between_do_not_compare(tmp_path: Path) -> None:
+    """Two methods, seeds of one, and references; files of older versions have no checksums."""
+    recipes = Recipe(), Recipe(seed=1), Recipe(model=ModelConfig(decoder="mti-net"))
+    paths = [write_run(tmp_path / f"run{i}", recipe, np.ones(9)) for i, recipe in enumerate(recipes)]
+    edit_scores(paths[0], truth={"depth": {f"{i:03d}": "a" for i in range(9)}})
+    assert compare_runs(paths, single_task=paths[1:2])["delta_mtl"]
+    for path in paths[1:]:
+        edit_scores(path, truth={"depth": {f"{i:03d}": "a" if i else "b" for i in range(9)}})
+    for given in ({"runs": paths[:2]}, {"runs": paths[::2]}, {"runs": paths[:1], "single_task": paths[1:2]}):
+        with pytest.raises(ValueError, match=r"depth: ground truth of 1 of 9 images differs between .*run0 .*\(000\)"):
+            compare_runs(**given)
+
+
 def test_references_of_a_task_are_seeds_of_one_method(tmp_path: Path) -> None:
     recipes = Recipe(), Recipe(seed=1, model=ModelConfig(backbone="resnet50"))
     singles = [write_run(tmp_path / f"single{i}", recipe, np.ones(9)) for i, recipe in enumerate(recipes)]

@@ -202,6 +202,15 @@ def constant_of(task: Task, *targets: Tensor) -> Tensor:
     return ConstantPredictor.fit(Fixed(task, list(targets)), {task.name: task}).values[task.name]
 
 
+def test_checksums_tell_which_targets_changed() -> None:
+    targets = [torch.full((1, 4, 6), 2.0), torch.full((1, 4, 6), math.nan)]
+    moved = [targets[0], targets[1].index_fill(2, torch.tensor([2]), 1.0)]
+    model = Mock(spec=["predict"], predict=lambda image: {"depth": torch.ones(1, 1, 4, 6)})
+    data = [Fixed(depth(), each) for each in (targets, moved)]
+    one, other = (evaluate(model, each, each.tasks).truth["depth"] for each in data)
+    assert [one[key] == other[key] for key in one] == [True, False]
+
+
 def test_the_constant_class_is_the_most_frequent_valid_one() -> None:
     labels = torch.tensor([[255, 255, 255, 255], [1, 1, 2, 0]])
     assert constant_of(semseg(3), labels).item() == 1
@@ -339,6 +348,9 @@ def test_evaluate_run_writes_numbers_constants_and_sums(
     assert "depth" not in content["per_class"]
     assert content["data"]["split"] == "test"
     assert content["keys"] == [f"test-{index}" for index in range(5)]
+    assert {name: list(truth) for name, truth in content["truth"].items()} == dict.fromkeys(
+        result.tasks, content["keys"]
+    )
     sums = load_file(run / "evaluation-test.safetensors")
     assert {name.split("/")[0] for name in sums} == {"semseg", "depth"}
     assert all(len(value) == 5 for value in sums.values())

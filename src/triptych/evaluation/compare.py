@@ -27,7 +27,13 @@ from triptych.evaluation.scored_runs import (
     require_one_group,
     scored_folder,
 )
-from triptych.evaluation.scores import gain_over, require_same_definition, select_images
+from triptych.evaluation.scores import (
+    SAME_LABELS,
+    gain_over,
+    require_same_definition,
+    require_same_truth,
+    select_images,
+)
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.metrics.base import Metric
@@ -64,8 +70,8 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
     """Difference `other - baseline` in the primary number of a task, on the metric's `comparable` scale.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
-    without a deviation. Raises `ValueError` where the groups were scored on different images, or by numbers of another
-    definition.
+    without a deviation. Raises `ValueError` where the groups were scored on different images or labels, or by
+    numbers of another definition.
     """
     one, two = _by_seed(baseline), _by_seed(other)
     first = baseline.runs[0]
@@ -117,8 +123,8 @@ def _by_seed(group: RunGroup) -> dict[int, ScoredRun]:
 
 
 def _require_comparable(runs: Sequence[ScoredRun], task: str) -> Metric:
-    """Return the metric of a task; raise `ValueError` where two runs were scored on other images or by another
-    definition.
+    """Return the metric of a task; raise `ValueError` where two runs were scored on other images or labels, or by
+    another definition.
     """
     first = runs[0]
     for run in runs:
@@ -130,6 +136,8 @@ def _require_comparable(runs: Sequence[ScoredRun], task: str) -> Metric:
                 f"{run.path} was scored on other images than {first.path} ({len(other)} differ); evaluate both on the "
                 "same split and limit."
             )
+        truths = [each.truth.get(task, {}) for each in (first, run)]
+        require_same_truth(task, first.path, truths[0], run.path, truths[1], SAME_LABELS)
     return first.tasks[task].metric()
 
 
@@ -166,7 +174,7 @@ def compare_runs(
         _require_comparable(groups[0].runs, name)  # with others they are compared below
     first = groups[0].runs[0]
     tasks = {name: first.tasks[name] for name in names}
-    references = read_references(single_task, split, tasks, first.keys, of=first.path, how=first.how)
+    references = read_references(single_task, split, tasks, first.keys, of=first.path, how=first.how, truth=first.truth)
 
     def gain(run: ScoredRun) -> float:
         return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)

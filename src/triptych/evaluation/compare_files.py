@@ -9,7 +9,7 @@ from rich.table import Table
 from triptych.evaluation.compare import LEAST_DRAWN
 from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.protocols import DataSettings, find_rule
-from triptych.evaluation.scores import SavedScores, read_scores, select_images
+from triptych.evaluation.scores import SavedScores, read_scores, require_same_truth, select_images
 from triptych.evaluation.tables import Row, number_table
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 
@@ -53,12 +53,8 @@ def compare_scores(
         keys = [key for key in one.keys[name] if key in common]
         if not keys:
             raise ValueError(f"{name}: {first} and {second} have no image in common.")
-        moved = [key for key in keys if all(truths) and truths[0][key] != truths[1][key]]
-        if moved:
-            raise ValueError(
-                f"{name}: ground truth of {len(moved)} of {len(keys)} images differs between {first} and {second} "
-                f"({moved[0]}); score both against the same targets, read alike (--label-offset, --depth-scale)."
-            )
+        cure = "score both against the same targets, read alike (--label-offset, --depth-scale)."
+        require_same_truth(name, first, truths[0], second, truths[1], cure)
         metric = find_rule(one.content["protocol"], name).metric(DataSettings(**one.content["tasks"][name]["settings"]))
         rows = [
             select_images(metric.upgrade_sums(each[name]), scores.keys[name], keys)

@@ -15,9 +15,7 @@ from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.protocols import Scoring
-from triptych.evaluation.scores import (
-    Evaluation,
-)
+from triptych.evaluation.scores import Evaluation, hash_target
 from triptych.lookup import grouped
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
@@ -50,14 +48,15 @@ class PredictsRaw(Predicts, Protocol):
 
 
 class _Row(NamedTuple):
-    """One image: the metrics' states and the losses by task, `None` where there is no label or no raw map; `place` is
-    its number among those of its process.
+    """One image: the metrics' states and the losses by task, `None` where there is no label or no raw map, and the
+    checksums of its targets; `place` is its number among those of its process.
     """
 
     place: int
     key: str
     sums: dict[str, dict[str, Tensor] | None]
     losses: dict[str, float | None]
+    truth: dict[str, str]
 
 
 def evaluate(
@@ -129,9 +128,10 @@ def evaluate_together(
     left = False
     try:
         for done, sample in enumerate(loader, start=1):
+            truth = {name: hash_target(sample.targets[name]) for name in tasks}
             for predictor, own in zip(predictors, rows, strict=True):
                 place = len(own) + len(loader.skipped)
-                own.append(_score(predictor, sample, place, tasks, metrics, scoring))
+                own.append(_score(predictor, sample, place, tasks, metrics, scoring, truth))
             if progress is not None:
                 progress(done, len(loader))
     except EvaluationLeft:
@@ -148,6 +148,7 @@ def _score(
     tasks: Mapping[str, Task],
     metrics: Mapping[str, Metric],
     scoring: Scoring,
+    truth: dict[str, str],
 ) -> _Row:
     """Metric states and losses of one image."""
     predictions, raw = _predict(predictor, sample.image)
@@ -157,6 +158,7 @@ def _score(
         sample.image_keys[0],
         {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
         {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
+        truth,
     )
 
 
@@ -174,6 +176,7 @@ def _add_up(rows: list[_Row], skipped: dict[str, str], tasks: Mapping[str, Task]
         tasks=dict(tasks),
         skipped=skipped,
         losses=_mean_losses(rows),
+        truth={name: {row.key: row.truth[name] for row in rows} for name in tasks},
     )
 
 

@@ -34,9 +34,9 @@ from triptych.evaluation.saved_maps import (
     read_prediction,
     settle_encodings,
 )
-from triptych.evaluation.scores import write_scores
+from triptych.evaluation.scores import hash_target, write_scores
 from triptych.evaluation.tables import number_table, shown_progress
-from triptych.files import check_writable, checksum
+from triptych.files import check_writable
 from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each
@@ -295,8 +295,7 @@ def _score_image(given: TaskInput, key: str) -> tuple[dict[str, Tensor], str] | 
         metric.update(prediction[None], target[None])
     except ValueError as error:
         raise ValueError(f"{given.task} of {key} ({given.predictions[key]}): {error}") from error
-    # One checksum for a map of one channel, with or without the axis, whatever its reader makes of whole numbers.
-    return metric.sums(), checksum({"target": target.float().reshape(-1, *target.shape[-2:])})
+    return metric.sums(), hash_target(target)
 
 
 def print_score(result: Score) -> None:

@@ -21,6 +21,7 @@ from triptych.evaluation.results import results_folder, results_path
 from triptych.evaluation.run_log import FINISHED, training_end
 from triptych.evaluation.scored_runs import read_scored_run, require_one_group, scored_folder
 from triptych.evaluation.scores import (
+    SAME_LABELS,
     Evaluation,
     HowScored,
     as_json,
@@ -28,6 +29,7 @@ from triptych.evaluation.scores import (
     read_run_scores,
     read_scores,
     require_same_definition,
+    require_same_truth,
     write_scores,
 )
 from triptych.evaluation.tables import score_table, shown_progress
@@ -192,7 +194,8 @@ def evaluate_run(
         reference = others[0].without(best.unknown) if best else None
         left_out = ""
         try:
-            references = read_references(single_task, split, tasks, evaluation.keys, of=run, how=how)
+            truth = evaluation.truth
+            references = read_references(single_task, split, tasks, evaluation.keys, of=run, how=how, truth=truth)
         except ValueError as error:  # the scores are worth keeping
             references, left_out = {}, f"no delta_mtl: {error}"
         if accelerator.is_main_process:
@@ -316,12 +319,13 @@ def read_references(
     of: Path,
     how: HowScored,
     skip: bool = False,
+    truth: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds of one method).
 
     Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
     same numbers and as the network in folder `of` was (`how`). With `skip` they may have skipped some as damaged:
-    before scoring, when nobody knows which those are.
+    before scoring, when nobody knows which those are. `truth` has checksums of the targets, by task and image.
     """
     found: dict[str, dict[Path, dict[str, float]]] = {}
     for run in dict.fromkeys(runs):
@@ -339,6 +343,8 @@ def read_references(
                 f"{run} was scored on other images of {split} ({len(other)} differ), and delta_mtl compares numbers of "
                 "the same; evaluate both on the same data and limit."
             )
+        mine, theirs = (each.get(task, {}) for each in (truth or {}, saved.content.get("truth", {})))
+        require_same_truth(task, of, mine, run, theirs, SAME_LABELS)
         if task in tasks:
             folder = results_folder(Path(run))
             by = HowScored.of_scores(saved.content, read_run_recipe(folder), split)

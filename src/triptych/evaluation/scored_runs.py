@@ -51,6 +51,8 @@ class ScoredRun:
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
     trained: Mapping[str, str] = field(default_factory=dict)
     """How far it was trained, and by which version, where its folder says."""
+    truth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Checksums of the targets that it was scored against, by task and image; files of older versions have none."""
     how: HowScored = field(default_factory=HowScored)
     """Settings of its scoring: `tasks` have the metrics of its protocol."""
     origins: tuple[str, ...] = ()
@@ -152,6 +154,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
         trained={name: value for name, value in trained.items() if value},
+        truth=saved.content.get("truth", {}),
         how=how,
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )

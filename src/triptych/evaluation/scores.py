@@ -33,9 +33,9 @@ class Evaluation:
 
     `metrics`: named numbers by task; a task without a labelled image has none. `labelled`: images with a label, by
     task. `keys`: the images in the order of the dataset. `sums`: for every task the states of its metric per image,
-    `(images, *state)`, from which any subset can be scored again (paired statistics). `skipped`: damaged samples and
-    why. `losses`: by task, the mean over labelled images of the task's own loss, unweighted; only where the predictor
-    has raw maps.
+    `(images, *state)`, from which any subset can be scored again (paired statistics). `truth`: by task, a checksum of
+    each image's target. `skipped`: damaged samples and why. `losses`: by task, the mean over labelled images of the
+    task's own loss, unweighted; only where the predictor has raw maps.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -45,6 +45,7 @@ class Evaluation:
     tasks: Mapping[str, Task] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
+    truth: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
     def flat(self) -> dict[str, float]:
         """All numbers under `task/metric`."""
@@ -119,7 +120,32 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "labelled": evaluation.labelled,
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,
+        "truth": evaluation.truth,
     }
+
+
+def hash_target(target: Tensor) -> str:
+    """Checksum of the target of one image, `(..., H, W)`, the same with and without axes of length 1 and whatever its
+    reader makes of whole numbers.
+    """
+    return checksum({"target": target.float().reshape(-1, *target.shape[-2:])})
+
+
+def require_same_truth(
+    task: str, here: Path, mine: Mapping[str, str], there: Path, theirs: Mapping[str, str], cure: str
+) -> None:
+    """Raise `ValueError` where the targets that two files of scores share have other checksums, by image; files of
+    older versions have none.
+    """
+    common = [key for key in mine if key in theirs]
+    if moved := [key for key in common if mine[key] != theirs[key]]:
+        raise ValueError(
+            f"{task}: ground truth of {len(moved)} of {len(common)} images differs between {here} and {there} "
+            f"({moved[0]}); {cure}"
+        )
+
+
+SAME_LABELS = "evaluate both again on the same labels."
 
 
 Fact = tuple[str, object, object]
