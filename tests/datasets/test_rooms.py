@@ -177,7 +177,8 @@ def test_neighbor_frames_come_along_and_turn_around_at_the_ends(root):
     assert [view.image.shape for view in batch.neighbors] == [(2, 3, *SIZE)] * 2
     assert batch.neighbors[1].key == (plain.key(2), plain.key(7))
     assert batch.neighbors[0].targets["depth"].shape == (2, 1, *SIZE)
-    assert collate([dataset[0], plain[5]]).neighbors == ()
+    with pytest.raises(ValueError, match=r"sample '.*' has 0 neighbors, the first of the batch 2"):
+        collate([dataset[0], plain[5]])
 
 
 def _steps(dataset):

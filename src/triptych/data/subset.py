@@ -30,7 +30,7 @@ class Subset(DenseDataset):
     def __init__(self, dataset: DenseDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
-        self.unread = dataset.unread
+        self.unread = dict(dataset.unread)  # a proxy cannot be sent to workers
         self.sampling_unit = dataset.sampling_unit
         keys = {dataset.key(index) for index in self.indices} if dataset.pseudo_weights else ()
         self.pseudo_weights = {
