@@ -32,13 +32,13 @@ class DenseDataset:
     """Name in messages and files; by default that of its class."""
     tasks: dict[str, Task]
     unread: Mapping[str, Task] = MappingProxyType({})
-    """Tasks that it has, and whose labels are left unread: they are learned without (`video.task`)."""
+    """Tasks whose labels it has but does not read: they are learned without (`video.task`)."""
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of pseudo-labels, by task and key: used in training, never as ground truth."""
     notes: Sequence[str] = ()
     """Notes on unused files and pseudo-labels, which training, evaluation and the doctor print."""
     sampling_unit: str = "groups"
-    """What a `group` is, in the plural, such as rooms or videos."""
+    """Noun for the groups of `group`, in the plural, such as rooms or videos."""
     needs_root: ClassVar[bool] = False
     """Whether it needs a folder of files from the user."""
     takes_root: ClassVar[bool] = False

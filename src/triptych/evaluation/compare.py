@@ -63,7 +63,7 @@ class GroupDifference(NamedTuple):
     drawn: int
     """Number of images, or groups of images, with a label of the task that the interval is over."""
     sampling_unit: str
-    """What these are, in the plural: images, rooms, videos, ..."""
+    """Noun for these, in the plural: images, rooms, videos, ..."""
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:

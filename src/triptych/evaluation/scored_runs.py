@@ -40,7 +40,7 @@ class ScoredRun:
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups of the images by key (`DenseDataset.group`); of files of older versions each image is one of its own."""
     sampling_unit: str = "groups"
-    """What the groups are, in the plural."""
+    """Noun for the groups, in the plural."""
     labelled: Mapping[str, int] = field(default_factory=dict)
     """Images with a label, by task; files of older versions do not say."""
     data: Mapping[str, Any] = field(default_factory=dict)
