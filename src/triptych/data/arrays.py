@@ -1,5 +1,6 @@
 """Reading pictures and arrays as they are stored, with errors that name the file."""
 
+import importlib.util
 import math
 import os
 import zipfile
@@ -384,6 +385,8 @@ def read_tag(path: Path, tag: int) -> object:
         return None if found is None else found.value
 
 
+PLAIN = (1, 8, 32946)
+"""Values of TIFF's compression that tifffile decodes by itself: none and Deflate."""
 PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, SEPARATED = 262, 0, 1, 2, 5
 """TIFF's tag for the meaning of its numbers, and some of its values. Pillow inverts files of 1 and 8 bits where 0 is
 white; where black is, several channels have no color."""
@@ -440,7 +443,7 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
         try:
             return file.asarray(series=0)
         except (ImportError, KeyError, ValueError) as error:
-            if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+            if file.pages[0].compression in PLAIN or importlib.util.find_spec("imagecodecs"):
                 raise
             way = getattr(file.pages[0].compression, "name", file.pages[0].compression)
             raise DataError(
