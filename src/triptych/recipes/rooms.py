@@ -66,20 +66,22 @@ ADAPTATION = Recipe(
 
 _HEADS: Options = {"head_std": "default"}
 """Heads as torch begins them: published ones are so small that classes hardly learn within these few steps."""
+_ONE_MAP: Options = {"rates": (1, 2, 3), "dropout": 0.0}
+"""DeepLab's head on the last map, whose 3x4 cells published rates reach beyond."""
 
 METHODS: dict[str, tuple[str, Options]] = {
     "atrc": ("ATRC", {"width": 16, **_HEADS}),
     "atrc-search": ("Search of ATRC's genotype", {"width": 16, **_HEADS}),
-    "cross-stitch": ("Cross-stitch networks", {"width": 16}),
-    "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
+    "cross-stitch": ("Cross-stitch networks", {"width": 16, **_ONE_MAP}),
+    "deeplab": ("A DeepLab head for each task", {"width": 32, **_ONE_MAP}),
     "densemtl": ("DenseMTL", PYRAMID),
     "dpt": ("DPT with one fusion for all tasks", {"width": 16, "shared": True, "init": "he"}),
     "fcn": ("A convolutional head for each task", {"width": 16, **_HEADS}),
     "hrnet": ("An HRNet head for each task", {}),
     "invpt": ("InvPT", {"width": 48, "preliminary_width": 32}),
-    "mtan": ("MTAN", {"width": 16}),
+    "mtan": ("MTAN", {"width": 16, **_ONE_MAP}),
     "mti-net": ("MTI-Net", {"width": 16}),
-    "nddr": ("NDDR-CNN", {"width": 16}),
+    "nddr": ("NDDR-CNN", {"width": 16, **_ONE_MAP}),
     "pad-net": ("PAD-Net", {"width": 16, "fused_width": 32}),
     "pad-net-densemtl": ("PAD-Net of the DenseMTL code", {"width": 16}),
     "pad-net-plus": ("PAD-Net+", PYRAMID),
