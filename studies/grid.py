@@ -183,12 +183,17 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def replace_section(page: Path, name: str, text: str) -> None:
     """Put `text` between the marks `<!-- name -->` and `<!-- /name -->` of a page; `ValueError` where it has none."""
+    page.write_text(with_section(page, name, text), encoding="utf-8")
+
+
+def with_section(page: Path, name: str, text: str) -> str:
+    """The page as `replace_section` would write it."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = page.read_text(encoding="utf-8")
     if first not in content or last not in content:
         raise ValueError(f"{page} has no marks {first} and {last} to write between.")
     before, rest = content.split(first, 1)
-    page.write_text(f"{before}{first}\n{text.strip()}\n{last}{rest.split(last, 1)[1]}", encoding="utf-8")
+    return f"{before}{first}\n{text.strip()}\n{last}{rest.split(last, 1)[1]}"
 
 
 def write_results(path: Path, content: Mapping[str, Any]) -> None:

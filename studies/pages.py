@@ -71,10 +71,10 @@ def main() -> None:
     check = parser.parse_args().check
     stale = []
     for name, (study, table, page) in TABLES.items():
-        before = page.read_text(encoding="utf-8")
-        grid.replace_section(page, name, section(study, table))
-        if check and page.read_text(encoding="utf-8") != before:
-            page.write_text(before, encoding="utf-8")
+        text = section(study, table)
+        if not check:
+            grid.replace_section(page, name, text)
+        elif grid.with_section(page, name, text) != page.read_text(encoding="utf-8"):
             stale.append(f"{page.name}, {name}")
     sys.exit(f"not what the rows say: {'; '.join(stale)}; run python studies/pages.py" if stale else 0)
 
