@@ -56,15 +56,17 @@ def interval_over_images(
     one: Sequence[ScoredRun], two: Sequence[ScoredRun], *, confidence: float = 0.95, resamples: int = RESAMPLES
 ) -> list[float]:
     """Percentile bootstrap of the gain of `two` over `one`: every resample takes the same images of both and of all
-    tasks, each image's sums averaged over the runs of an arm.
+    tasks, whole groups of them (the views of a room), each image's sums averaged over the runs of an arm.
 
     Raises `ValueError` where the runs were not scored on the same images in the same order.
     """
     keys = one[0].keys
     if other := [run.path for run in (*one, *two) if run.keys != keys]:
         raise ValueError(f"{other[0]} was scored on other images than {one[0].path}; score both again.")
-    times = np.random.default_rng(0).multinomial(len(keys), np.full(len(keys), 1 / len(keys)), size=resamples)
-    weights = torch.from_numpy(times).double()
+    groups = [one[0].groups.get(key, key) for key in keys]
+    names = list(dict.fromkeys(groups))
+    times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    weights = torch.from_numpy(times[:, [names.index(group) for group in groups]]).double()
     tasks = one[0].tasks
     drawn = [{name: _resampled(runs, name, weights) for name in tasks} for runs in (one, two)]
     gains = [

@@ -86,6 +86,22 @@ def test_interval_over_images_of_one_task_is_that_of_its_metric() -> None:
     assert found == pytest.approx(np.percentile(gains, [2.5, 97.5]).tolist(), rel=1e-4)
 
 
+def test_interval_over_images_draws_views_of_a_room_together() -> None:
+    """Rooms seen twice by the same view tell as much as rooms seen once."""
+
+    def twice(run: ScoredRun) -> ScoredRun:
+        keys = tuple(f"{key}/{view}" for key in run.keys for view in (0, 1))
+        sums = {
+            name: {state: each.repeat_interleave(2, dim=0) for state, each in states.items()}
+            for name, states in run.sums.items()
+        }
+        return replace(run, keys=keys, sums=sums, groups={key: key.rsplit("/", 1)[0] for key in keys})
+
+    one, two = scored(0.05), scored(0.0)
+    found = paired.interval_over_images([twice(one)], [twice(two)], resamples=50)
+    assert found == pytest.approx(paired.interval_over_images([one], [two], resamples=50), rel=1e-4)
+
+
 class ScoredDepth:
     """A run of depth alone, and its errors by image."""
 
