@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,14 @@ def test_recipes_are_loaded_by_name_or_path(tmp_path: Path) -> None:
     assert triptych.load_recipe(tmp_path / "recipe.json") == recipe
     with pytest.raises(ValueError, match="unknown recipe 'rooms-dmo'; did you mean 'rooms-demo'"):
         triptych.load_recipe("rooms-dmo")
+
+
+def test_a_loaded_recipe_is_the_callers_own() -> None:
+    """Its tables can be edited in place: no other recipe, and none that is loaded later, changes with it."""
+    changed, other = triptych.load_recipe("rooms-demo"), triptych.load_recipe("rooms-mti-net")
+    before = {recipe.model.decoder: deepcopy(recipe) for recipe in (changed, other)}
+    changed.data.options["scenes"] = 2
+    changed.model.decoder_options["width"] = 4
+    changed.adaptation.optimizer.lr_factors["backbone"] = 0.5
+    assert triptych.load_recipe("rooms-demo") == before[changed.model.decoder]
+    assert other == before[other.model.decoder]

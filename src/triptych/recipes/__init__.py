@@ -1,5 +1,6 @@
 """Recipes by name. Importing them imports no torch."""
 
+from copy import deepcopy
 from pathlib import Path
 
 from triptych.lookup import named_choice
@@ -20,7 +21,11 @@ RECIPES: dict[str, Recipe] = {
 def load_recipe(name: str | Path) -> Recipe:
     """A recipe by its name, or from the `recipe.json` at a path, such as every run folder holds.
 
+    Its tables of options are the caller's own: recipes of one method share theirs here, and a change would reach all.
+
     >>> load_recipe("rooms-demo").data.dataset
     'rooms'
     """
-    return read_recipe(Path(name)) if str(name).endswith(".json") else named_choice("recipe", str(name), RECIPES)
+    if str(name).endswith(".json"):
+        return read_recipe(Path(name))
+    return deepcopy(named_choice("recipe", str(name), RECIPES))

@@ -222,7 +222,9 @@ class AdaptationConfig(OptionalPart):
     """Augmentation preset of the target's images; empty: the source's."""
     size: tuple[int, int] = (0, 0)
     """Size of the target's training images; (0, 0): the source's."""
-    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=1e-4, weight_decay=0.0, betas=(0.9, 0.99))
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(name="adam", lr=1e-4, weight_decay=0.0, betas=(0.9, 0.99))
+    )
     """Optimizer of the method's own parameters (discriminators), at one learning rate."""
     schedule: ScheduleConfig = ScheduleConfig(steps=0)
     """Learning rate of that optimizer; `steps` 0: as many as the run has."""
