@@ -465,6 +465,17 @@ def test_berhu_by_hand() -> None:
     assert depth_losses.berhu_depth(raw, target).item() == pytest.approx((0.1 + 0.2 + 2.6) / 3)
 
 
+def test_a_mask_without_the_channel_axis_is_refused() -> None:
+    """It would spread over the batch: every image would be weighed by the masks of all."""
+    error, valid = torch.arange(8.0).view(2, 1, 2, 2), torch.zeros(2, 2, 2, dtype=torch.bool)
+    valid[0] = True
+    assert losses.masked_mean(error, valid[:, None]) == 1.5
+    assert losses.masked_mean(error.expand(2, 3, 2, 2), valid[:, None]) == 4.5
+    for other in (valid, valid[0], valid[:1, None], valid[:, None, :1]):
+        with pytest.raises(ValueError, match=r"error is \(2, 1, 2, 2\), its mask .*; give \(2, 1, 2, 2\)"):
+            losses.masked_mean(error, other)
+
+
 def test_half_of_scale_error_is_forgiven() -> None:
     target = torch.rand(1, 1, 4, 4) + 1
     raw = target.log() + 0.3

@@ -48,11 +48,18 @@ def masked_mean(error: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Scal
     """Sum of `error` where `valid` over the number of valid pixels; 0 without any. Channels of `error` are summed.
 
     `error` has to be finite everywhere: clean the target before any arithmetic (`known_values`), as NaN stays NaN
-    however it is masked, in gradients too.
+    however it is masked, in gradients too. `valid` has its shape, or one channel for maps `(*batch, C, H, W)`; else
+    raises `ValueError`: a mask of label maps `(B, H, W)` would spread over the batch.
 
     >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
     2.0
     """
+    one_channel = (*error.shape[:-3], 1, *error.shape[-2:]) if error.ndim > 3 else error.shape
+    if valid.shape not in (error.shape, one_channel):
+        raise ValueError(
+            f"masked_mean: error is {tuple(error.shape)}, its mask {tuple(valid.shape)}; give {tuple(one_channel)}: "
+            "the mask of label maps (B, H, W) lacks the axis of channels, valid[:, None]."
+        )
     return ratio((error * valid).sum(), valid.sum())
 
 
