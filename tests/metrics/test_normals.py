@@ -88,3 +88,13 @@ def test_by_hand(degrees: float) -> None:
     assert scores["mErr"] == pytest.approx(degrees, abs=1e-4)
     assert scores["median"] == pytest.approx(degrees, abs=0.06)
     assert scores["within_30"] == (degrees < 30)
+
+
+def test_normals_that_are_nan_are_the_worst() -> None:
+    """Also in the median, which a histogram gives: they are not taken for perfect ones."""
+    target = F.normalize(torch.ones(1, 3, 4, 4), dim=1)
+    prediction = target.clone()
+    prediction[..., :3, :] = torch.nan
+    scores = scored(prediction, target)
+    assert scores["median"] > 179
+    assert scores["within_30"] == 0.25

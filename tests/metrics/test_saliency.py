@@ -99,6 +99,18 @@ def test_by_hand() -> None:
     assert scores["mIoU_survey"] == pytest.approx(1 / 2)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(torch.nan, "1 NaN pixels"), (3.0, r"\[0, 3\].*sigmoid"), (-0.25, "-0.25")]
+)
+def test_predictions_that_are_no_probabilities_are_refused(value: float, words: str) -> None:
+    target, probability = torch.tensor([[[1, 0, 255]]]), torch.full((1, 1, 1, 3), 0.25)
+    probability[..., 2] = value
+    assert scored(probability, target) == scored(torch.full((1, 1, 1, 3), 0.25), target)
+    probability[..., 0] = value
+    with pytest.raises(ValueError, match=words):
+        scored(probability, target)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_values_on_a_threshold(strict: bool) -> None:
     values = torch.tensor([[0.25, 0.5, 0.75], [0.5, 0.5, 0.0]])

@@ -1,6 +1,7 @@
 """The base of every metric: sums in float64, mergeable across batches and processes."""
 
 import inspect
+import math
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -111,6 +112,19 @@ class Metric(torchmetrics.Metric):
 
     def float(self) -> "Metric":
         return self
+
+
+def check_probabilities(prediction: Tensor) -> None:
+    """Raise `ValueError` where a predicted map is NaN or leaves [0, 1]."""
+    if not prediction.numel():
+        return
+    low, high = (edge.item() for edge in prediction.aminmax())
+    if math.isnan(low):
+        raise ValueError(f"prediction holds {int(prediction.isnan().sum())} NaN pixels; probabilities are in [0, 1].")
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"prediction has values in [{low:g}, {high:g}]; probabilities are in [0, 1]: apply the sigmoid or softmax."
+        )
 
 
 FRACTION_STEPS = 2.0**24

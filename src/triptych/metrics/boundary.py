@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from triptych.metrics.base import Metric
+from triptych.metrics.base import Metric, check_probabilities
 from triptych.metrics.boundary_protocols import (
     BestPoint,
     BoundaryCounts,
@@ -167,7 +167,7 @@ class BoundaryMetric(Metric):
         annotated = known.any(axis=(1, 2))
         if not annotated.any() or not self._chosen(target):
             return None
-        check_probabilities(prediction, "prediction")
+        check_probabilities(torch.from_numpy(prediction))
         if self.ground_truth != "outline":  # of a map of labels, which may have any
             check_labels(target[known])
         valid = known[annotated].all(axis=0)
@@ -232,17 +232,4 @@ def check_labels(labels: Float[np.ndarray, " labelled"]) -> None:
     if low < 0 or high > 1:
         raise ValueError(
             f"target has values in [{low:g}, {high:g}]; boundaries are 1, all else is 0, and NaN is what has no label."
-        )
-
-
-def check_probabilities(prediction: Float[np.ndarray, "height width"], name: str) -> None:
-    """Raise `ValueError`, naming the map, where it is NaN or leaves [0, 1]."""
-    low, high = float(prediction.min(initial=0)), float(prediction.max(initial=0))
-    if np.isnan(low) or np.isnan(high):
-        raise ValueError(
-            f"{name} holds {int(np.isnan(prediction).sum())} NaN pixels; boundary probabilities are in [0, 1]."
-        )
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"{name} has values in [{low:g}, {high:g}]; boundary probabilities are in [0, 1]: apply the sigmoid."
         )

@@ -32,7 +32,8 @@ class NormalsMetric(Metric):
 
     `mErr` is the mean, `median` and `rmse` its companions, in degrees; `within_11.25`, `within_22.5` and `within_30`
     are the shares of pixels below these angles, 0..1. The median comes from a histogram with bins of 0.01 degrees up
-    to 60 degrees and 0.1 above, interpolated inside a bin.
+    to 60 degrees and 0.1 above, interpolated inside a bin. Predictions that are NaN make `mErr` and `rmse` NaN, and
+    count as the largest angle elsewhere.
 
     >>> metric = NormalsMetric()
     >>> metric.update(torch.tensor([0.0, 1.0, -1.0]).view(1, 3, 1, 1), torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1))
@@ -64,7 +65,7 @@ class NormalsMetric(Metric):
         self.squared += exact_sum(angle.square())
         self.within += torch.stack([(angle < limit).sum() for limit in LIMITS])
         position = torch.where(angle < KNEE, angle * FINE, FINE * KNEE + (angle - KNEE) * COARSE)
-        self.histogram += torch.bincount(position.nan_to_num().long().clamp(max=BINS - 1), minlength=BINS)
+        self.histogram += torch.bincount(position.nan_to_num(BINS).long().clamp(max=BINS - 1), minlength=BINS)
 
     def compute(self) -> dict[str, float]:
         within = (self.within.double() / self.pixels).tolist()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
+from triptych.metrics.base import Count, Metric, Sum, Total, check_probabilities, exact_sum
 from triptych.types import check_layout, valid_pixels
 
 POOLED = tuple(0.05 * i for i in range(1, 20))
@@ -24,7 +24,7 @@ class SaliencyMetric(Metric):
     computes it; only five of its thresholds differ. `maxF_survey`: largest F1 over 0.20, 0.25 .. 0.90 (p > t) from
     precision and recall averaged over images, and `mIoU_survey` the largest mean IoU of the images, where an empty
     prediction of an empty label counts 1 (survey). `mae` is the mean of |p - label|. Memory does not grow with the
-    number of images.
+    number of images. Raises `ValueError` where the prediction of a labelled pixel is NaN or outside [0, 1].
 
     >>> metric = SaliencyMetric()
     >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.3]]]]), torch.tensor([[[1, 0, 0]]]))
@@ -56,6 +56,7 @@ class SaliencyMetric(Metric):
     ) -> None:
         check_layout(type(self).__name__, prediction, target, 1, None)
         probability, valid = prediction.flatten(1).float(), valid_pixels(target).flatten(1)
+        check_probabilities(torch.where(valid, probability, 0))
         positive = (target.flatten(1) == 1) & valid
         self.pixels += valid.sum()
         self.absolute += exact_sum(((probability - positive.float()).abs())[valid])
