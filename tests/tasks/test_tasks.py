@@ -119,6 +119,18 @@ def test_infinite_targets_have_no_label(task: Task) -> None:
         torch.testing.assert_close(loss.float(), losses[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_targets_kept_in_half_precision_are_computed_in_full(task: Task, dtype: torch.dtype) -> None:
+    if task.target_channels is None:
+        return
+    raw, target = make_raw(task).requires_grad_(), make_target(task).to(dtype)
+    target[..., 2:] = torch.nan
+    loss = task.loss(raw, target)
+    loss.backward()
+    assert raw.grad.isfinite().all()
+    assert loss == task.loss(raw, target.float())
+
+
 def test_class_ids_of_any_integer_type_are_labels(task: Task) -> None:
     if task.target_channels is not None:
         return

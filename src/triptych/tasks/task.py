@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from triptych.lookup import named_choice, printable
 from triptych.losses.classes import class_probabilities
+from triptych.losses.pixel import at_least_float32
 from triptych.metrics.base import Metric
 from triptych.tasks import error_maps
 from triptych.types import IGNORE, check_layout
@@ -46,8 +47,8 @@ class CheckedLoss:
 
     def __call__(self, raw: Tensor, target: Tensor) -> Tensor:
         check_layout(self.name, raw, target, self.channels, self.target_channels)
-        # Pictures are read as bytes, which torch's cross-entropy does not take.
-        return self.function(raw, target.long() if self.target_channels is None else target)
+        # Pictures are read as bytes, which torch's cross-entropy does not take; float16 does not hold depth's inverse.
+        return self.function(raw, target.long() if self.target_channels is None else at_least_float32(target))
 
 
 @dataclass(frozen=True)
