@@ -321,11 +321,29 @@ def test_nothing_else_is_overwritten_unasked(tmp_path: Path) -> None:
     assert list(Prepared(tmp_path).tasks) == ["depth"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="mine holds something else"):
-        prepare(Gallery(2), tmp_path, split="mine")
+    for overwrite in (False, True):
+        with pytest.raises(
+            ValueError, match=r"mine holds thesis.txt, which is not of a prepared set; .* another --out"
+        ):
+            prepare(Gallery(2), tmp_path, split="mine", overwrite=overwrite)
     assert (tmp_path / "mine/thesis.txt").read_text() == "precious"
     with pytest.raises(ValueError, match=r"thesis.txt is a file; give a folder"):
         prepare(Gallery(2), tmp_path / "mine/thesis.txt", split="train")
+
+
+@pytest.mark.parametrize("stranger", ["images/a.jpg", "00000.json", "notes.txt"])
+def test_folders_that_hold_other_files_are_never_replaced(tmp_path: Path, stranger: str) -> None:
+    for place, prepared in (("train", False), ("train.part", False), ("val", True)):
+        if prepared:
+            prepare(Gallery(2), tmp_path, split=place)
+            (tmp_path / place / "00000.records").rename(tmp_path / place / "00007.records")
+        (tmp_path / place / stranger).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / stranger).write_text("precious")
+        split = place.removesuffix(".part")
+        with pytest.raises(ValueError, match="which is not of a prepared set"):
+            prepare(Gallery(2), tmp_path, split=split, tasks=("depth",), overwrite=True)
+        assert (tmp_path / place / stranger).read_text() == "precious"
+        (tmp_path / place).rename(tmp_path / f"before-{place}")
 
 
 INTRINSICS = "intrinsics = [20, 20, 8, 6]"

@@ -63,7 +63,8 @@ def prepare(
     `tasks` selects some of the source's. A folder of the same source and tasks, finished or not, is checked against
     its checksums, and only what is missing or damaged is written; `overwrite` replaces a different one, or one whose
     files or options have changed since (`DenseDataset.inputs`), once the new one is complete. Raises `ValueError` for a
-    different preparation in the folder, an unknown task, and a sample that cannot be read.
+    different preparation in the folder, a folder that holds anything else, an unknown task, and a sample that cannot be
+    read.
     """
     chosen = {name: named_choice("task of this dataset", name, source.tasks) for name in tasks or source.tasks}
     require_truth(source, chosen, "prepared")
@@ -106,12 +107,17 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     """Choose the folder to write to: a finished one of the same plan, else `<split>.part`."""
     part = folder.with_name(f"{folder.name}.part")
     for place, found in ((folder, read_json(folder / MANIFEST)), (part, read_json(part / PLAN))):
-        if not place.is_dir() or all(path.suffix in (".part", PARTIAL) for path in place.iterdir()):
+        if not place.is_dir() or all(_is_unfinished(path) for path in place.iterdir()):
             continue
         differing = _differences(plan, found)
         if place == part and differing:
             # Source files may have been replaced: each file of records has a digest of those it was made of.
             differing = _differences(_without_files(plan), _without_files(found))
+        if differing and (other := _not_of_preparations(place)):
+            raise DataError(
+                f"{place} holds {other[0]}, which is not of a prepared set",
+                "give another --out: --overwrite replaces prepared sets alone",
+            )
         if differing == ["inputs"] and not overwrite:
             raise DataError(
                 f"{place} is of an older version, which did not note files and options: they may have changed since",
@@ -129,6 +135,19 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     part.mkdir(parents=True, exist_ok=True)
     write_text(part / PLAN, json.dumps(plan, indent=1))
     return part
+
+
+def _not_of_preparations(place: Path) -> list[str]:
+    """Names in a folder that no preparation wrote: with the folder, somebody's photographs would be deleted."""
+    return [
+        path.name
+        for path in sorted(place.iterdir())
+        if not (path.name in (MANIFEST, PLAN) or path.with_suffix(".records").is_file() or _is_unfinished(path))
+    ]
+
+
+def _is_unfinished(path: Path) -> bool:
+    return path.suffix in (".part", PARTIAL) and path.is_file()
 
 
 def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
