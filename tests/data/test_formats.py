@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from triptych.assemble import build_dataset
-from triptych.data.arrays import read_array
+from triptych.data.arrays import MAX_PIXELS, read_array
 from triptych.data.errors import UnreadableFileError
 from triptych.data.files import list_split_folders, match_files
 from triptych.data.lists import read_text
@@ -64,7 +64,7 @@ def test_hdf5(tmp_path: Path) -> None:
         read_array(tmp_path / "a.h5", key="left")
 
 
-def test_openexr(tmp_path: Path) -> None:
+def test_openexr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exr = pytest.importorskip("OpenEXR")
     header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
     with exr.File(header, {"Z": DEPTH}) as file:
@@ -73,6 +73,9 @@ def test_openexr(tmp_path: Path) -> None:
     (tmp_path / "b.exr").write_bytes(b"v/1\x01")
     with pytest.raises(OSError, match=r"b\.exr cannot be read"):
         read_array(tmp_path / "b.exr")
+    monkeypatch.setenv(MAX_PIXELS, str(DEPTH.size // 3 - 1))  # of 12 bytes
+    with pytest.raises(OSError, match=r"a\.exr cannot be read: it would take .* GB of memory, more than"):
+        read_array(tmp_path / "a.exr")
 
 
 def test_float_tiff_with_colors(tmp_path: Path) -> None:

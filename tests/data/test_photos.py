@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torch import Tensor
 from triptych_runtime.pictures import read_picture
 
+from triptych.app.pictures import Limits
+from triptych.app.pictures import read_picture as read_sent
+from triptych.data.arrays import read_array
 from triptych.data.cameras import UPRIGHT_MATRICES, turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import walk_files
@@ -269,6 +272,30 @@ def test_the_runtime_turns_what_the_predictor_turns(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         read_picture(tmp_path / "12.tif"), read_image(tmp_path / "12.tif").permute(1, 2, 0), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".gif", ".pgm"])
+def test_no_file_starts_another_program_whatever_its_name_says(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **options: started.append(given))
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\nshowpage\n%%EOF\n"
+    (path := tmp_path / f"a{suffix}").write_bytes(script)
+    for read in (read_array, read_photo, read_image, read_image_size, read_picture, to_image_tensor):
+        with pytest.raises(ValueError, match=r"cannot be read.*cannot identify image file"):
+            read(path)
+    with pytest.raises(DataError, match="no picture that can be read"):
+        read_sent(script, Limits())
+    assert not started
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM"])
+def test_the_app_reads_every_format_that_it_names(kind: str, tmp_path: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(tmp_path / "a", kind)
+    picture, size = read_sent((tmp_path / "a").read_bytes(), Limits())
+    assert size == (HEIGHT, WIDTH)
+    torch.testing.assert_close(picture[:, 0, 0], torch.tensor([1.0, 0.0, 0.0]), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("orientation", sorted(UPRIGHT_MATRICES))

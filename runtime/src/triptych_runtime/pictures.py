@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""Accepted formats, by pillow's names. By a file's content it would open many others, some with programs that it starts
+(Ghostscript for PostScript)."""
+
 
 def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     """`(H, W, 3)` uint8 or float32 in [0, 1] from a path, a PIL image, both upright as EXIF says, or an array.
@@ -19,7 +23,7 @@ def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.nd
         return _from_pillow(picture)
     path = Path(picture)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.format == "TIFF":
                 image.filename = ""  # named files are mapped into memory, in wrong rows where a tag lays them on a side
             return _from_pillow(image)

@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.data.arrays import without_pillows_limit
 from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
+from triptych.data.files import FORMATS
 from triptych.data.photos import to_image_tensor, to_pixels, upright_size
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
@@ -32,9 +33,6 @@ from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
 from triptych.report.values import Example
 from triptych.tasks import Task
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
-"""Accepted file formats, by Pillow's names. Pillow reads more, some of which start other programs."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from triptych.data.archives import open_source, read_bytes
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.files import ARRAYS
+from triptych.data.files import ARRAYS, FORMATS
 from triptych.data.integrity import NETPBM, find_damage
 from triptych.extras import install_command
 
@@ -146,7 +146,7 @@ def without_pillows_limit() -> Iterator[None]:
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """Open a picture with Pillow without decoding its pixels; `DataError` above the limit of pixels."""
     limit = most_pixels()
-    with without_pillows_limit(), Image.open(open_source(path)) as image:
+    with without_pillows_limit(), Image.open(open_source(path), formats=FORMATS) as image:
         if image.width * image.height > limit:
             raise DataError(
                 f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
@@ -292,6 +292,10 @@ def _open_exr(path: Path) -> Iterator[Entries]:
         raise DataError(
             "it is an OpenEXR file", f"the extra 'formats' reads it: {install_command('formats')}"
         ) from error
+    with OpenEXR.File(str(path), header_only=True) as file:
+        for part in file.parts:
+            (left, top), (right, bottom) = (map(int, corner) for corner in part.header["dataWindow"])
+            _check_bytes(4 * (right - left + 1) * (bottom - top + 1) * len(part.header["channels"]))
     with OpenEXR.File(str(path)) as file:
         yield file.channels(), lambda name: np.asarray(file.channels()[name].pixels)
 

@@ -12,6 +12,10 @@ from triptych.data.errors import DataError
 from triptych.data.splits import SPLIT_OF
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""Pillow's names of the formats of pictures. By its content Pillow would open a file of any name as one of many others,
+of which some start programs (Ghostscript for PostScript).
+"""
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
 SUFFIXES = (*PICTURES, *ARRAYS)
 RAW = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
