@@ -1,5 +1,6 @@
 """One reader of photographs for every verb: all modes, number types and orientations give the same image everywhere."""
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from triptych.app.pictures import read_picture as read_sent
 from triptych.data.arrays import read_array
 from triptych.data.cameras import UPRIGHT_MATRICES, turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.files import walk_files
+from triptych.data.files import match_files, walk_files
 from triptych.data.photos import (
     ORIENTATION,
     read_image,
@@ -380,6 +381,37 @@ def test_one_walk_for_all_verbs(tmp_path: Path) -> None:
     assert [images.key(index) for index in range(len(images))] == ["a.JPG", "again.pgm", "b/1.pgm", "b/2.jfif"]
     with pytest.raises(ValueError, match=r"pipe.png is neither a file nor a folder"):
         find_images([tmp_path / "pipe.png"])
+
+
+def test_a_folder_is_found_by_its_own_name_and_not_by_a_link_beside_it(tmp_path: Path) -> None:
+    for name in ("images/v3/a.png", "images/z/b.png", "elsewhere/v1/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    links = {"images/current": "v3", "images/v3/all": "../z", "images/more": "../elsewhere", "elsewhere/best": "v1"}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target, target_is_directory=True)
+    found = match_files(tmp_path, "images/{key}.png")
+    assert sorted(found) == ["more/v1/c", "v3/a", "z/b"]
+    assert set(walk_files(tmp_path / "images")) == set(found.values())
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/1.png", "b/2.png", "lost+found/3.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if Path(folder).name in ("b", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"folder .*/b cannot be listed \(Permission denied\); .*pattern"):
+        match_files(tmp_path, "{key}.png")
+    with pytest.warns(UserWarning, match=r"folder .*/b cannot be listed \(Permission denied\): its files are left out"):
+        assert list(walk_files(tmp_path)) == [tmp_path / "a/1.png"]
+    assert list(match_files(tmp_path, "a/{key}.png")) == ["1"]
 
 
 def test_errors_of_data_travel_between_processes() -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,7 +29,8 @@ def walk_files(folder: Path, *, besides: Iterable[Path] = ()) -> Iterator[Path]:
     """All visible regular files below `folder`, sorted: first those of a folder, then those of the folders in it.
 
     Hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), pipes and devices are left out; links are followed
-    once, so that loops end, and a broken link counts as an unreadable file. The files `besides` are left out too.
+    once, so that loops end, those to folders that are listed anyway not at all, and a broken link counts as an
+    unreadable file. The files `besides` are left out too. Warns of folders that may not be listed.
     """
     # As texts: of thousands of files, most of the time would go into making paths of their names.
     known = set(map(str, besides))
@@ -40,21 +42,51 @@ def walk_pipes(folder: Path) -> Iterator[Path]:
     yield from map(Path, _walk(str(folder), set(), lambda entry: not (_is_readable(entry) or _holds(entry.is_dir))))
 
 
-def _walk(folder: str, seen: set[str], wants: Callable[[os.DirEntry], bool] | None = None) -> Iterator[str]:
+SYSTEMS = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
+"""Folders that operating systems keep at the root of a disk."""
+
+
+def _walk(
+    folder: str,
+    seen: set[str],
+    wants: Callable[[os.DirEntry], bool] | None = None,
+    *,
+    strict: bool = False,
+    tops: tuple[str, ...] = (),
+) -> Iterator[str]:
+    """List what is wanted of a folder and those in it; `tops` are the folders whose listing this is part of.
+
+    A folder that may not be listed raises `DataError` if `strict`, else it is left out with a warning.
+    """
     wants = wants or _is_readable
     real = os.path.realpath(folder)
     if real in seen:
         return
     seen.add(real)
+    if not tops or os.path.islink(folder):
+        tops = (real, *tops)
     try:
         with os.scandir(folder) as found:
             entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return
-    folders = [entry.path for entry in entries if _holds(entry.is_dir)]
+    except PermissionError as error:
+        text = f"folder {folder} cannot be listed ({error.strerror})"
+        if strict:
+            raise DataError(text, "ask its owner for access, or leave it out by a narrower pattern") from error
+        warnings.warn(f"{text}: its files are left out", stacklevel=2)
+        return
+    folders = [entry for entry in entries if _holds(entry.is_dir) and entry.name not in SYSTEMS]
     yield from (entry.path for entry in entries if wants(entry))
-    for place in folders:
-        yield from _walk(place, seen, wants)
+    for each in folders:
+        if not (each.is_symlink() and _lies_below(tops, os.path.realpath(each.path))):
+            yield from _walk(each.path, seen, wants, strict=strict, tops=tops)
+
+
+def _lies_below(tops: Iterable[str], folder: str) -> bool:
+    """Whether a folder is listed under its own name, so that a link beside it must not take its files away from it."""
+    inside = (folder.removeprefix(top) for top in tops if folder.startswith(top))
+    return any(rest.startswith(os.sep) and f"{os.sep}." not in rest for rest in inside)
 
 
 def _is_readable(entry: os.DirEntry) -> bool:
@@ -87,8 +119,8 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
 
     `{name}` is a key without folders. `{scene}` stands for folders above others: with `{scene}/rgb/{key}.png` the key
     is the scene and the name, `a/001`. `{split}` stands for `split`, `*` for anything inside a name, `.*` at the end
-    for any readable suffix, whatever its case. Raises `ValueError` for a pattern without `{key}` and for two files of
-    one key.
+    for any readable suffix, whatever its case. Raises `ValueError` for a pattern without `{key}`, for two files of one
+    key and for a folder that may not be listed.
     """
     remembered = _REMEMBERED.get()
     if remembered is None:
@@ -165,7 +197,7 @@ def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
     below = f"{folder.relative_to(root).as_posix()}/".removeprefix("./")
     found: dict[str, Path] = {}
     # As texts: of thousands of files, most of the time would go into making paths of their names.
-    for name in _walk(str(folder), set()):
+    for name in _walk(str(folder), set(), strict=True):
         told = below + name[len(str(folder)) :].lstrip(os.sep).replace(os.sep, "/")
         match = expression.fullmatch(composed(told))
         if match is None:
