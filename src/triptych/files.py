@@ -93,9 +93,9 @@ def check_writable(folder: Path, cure: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all."""
+    """Write a text file as UTF-8, with the line ends of the text on every system, whole or not at all."""
     with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="")  # Windows would make \r\r\n of \r\n
 
 
 def hash_file(path: Path) -> str:

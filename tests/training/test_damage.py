@@ -25,6 +25,7 @@ from triptych.files import (
     remove_partials,
     save_tensors,
     sign,
+    write_text,
     written_whole,
 )
 from triptych.machine import peak_memory, restart_peak_memory
@@ -270,6 +271,18 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         partial.write_text("half of it is not ASCII: \u00bd", encoding="ascii")
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text() == "old"
+
+
+def test_texts_keep_their_line_ends_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows writes a line end of its own for each, unless it is told otherwise."""
+    plain = Path.write_text
+
+    def windows(path: Path, text: str, encoding=None, errors=None, newline=None) -> int:
+        return plain(path, text, encoding, errors, newline="\r\n" if newline is None else newline)
+
+    monkeypatch.setattr(Path, "write_text", windows)
+    write_text(tmp_path / "dataset.toml", "a\r\nb\n")
+    assert (tmp_path / "dataset.toml").read_bytes() == b"a\r\nb\n"
 
 
 def test_partial_files_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
