@@ -15,7 +15,7 @@ from triptych.commands.runs import adapt, calibrate, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
 from triptych.commands.train import RecipeVerb, demo, sweep, train
 from triptych.commands.verbs import Group, Verb
-from triptych.lookup import printable
+from triptych.lookup import printable, spell_out_characters
 from triptych.plugins.loading import load_plugin
 
 VERBS: dict[str, Verb | Group] = {
@@ -92,6 +92,7 @@ def _ran_out_of_memory(error: Exception) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a mistake of the user, 1 for a bug."""
+    spell_out_characters()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if not debug:

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import re
+import sys
 import types
 import typing
 from collections import ChainMap
@@ -173,6 +174,16 @@ def one_line(text: str) -> str:
     a\nb.png
     """
     return printable(text).replace("\n", "\\n")
+
+
+def spell_out_characters() -> None:
+    """Print what the encoding of the output lacks as an escape (`\\u2191`), instead of raising an error.
+
+    On Windows a file or pipe takes Western letters alone as a rule, and nothing that is printed should end a training.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def build(cls: Any, data: Any, where: str = "") -> Any:

@@ -7,15 +7,25 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
+
+from triptych.lookup import printable, spell_out_characters
+
+WIDE = 1000
+"""Width of tables in a file or pipe, which has none: they take what they need."""
 
 
 def terminal(**options: Any) -> Console:
-    """Return a console of rich without markup: names may contain brackets that it would interpret.
+    """Return a console of rich without markup: names may contain brackets, or `:car:`, that it would interpret.
 
     >>> terminal(width=40).print("runs/[red] a[/b]", highlight=False)
     runs/[red] a[/b]
     """
-    return _Terminal(markup=False, **options)
+    spell_out_characters()
+    console = _Terminal(markup=False, emoji=False, **options)
+    if not (console.is_terminal or console.is_jupyter or "width" in options or "COLUMNS" in os.environ):
+        console.width = WIDE
+    return console
 
 
 def progress_bar(*columns: Any) -> Progress:
@@ -25,6 +35,10 @@ def progress_bar(*columns: Any) -> Progress:
 
 
 class _Terminal(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Spell out control characters, also in titles and cells: names in received files may hold some."""
+        return super().render_str(printable(text), **options)
+
     def on_broken_pipe(self) -> None:
         """Discard further output once the reader has closed the pipe; rich would end the program silently."""
         _send_nowhere(self.file)
@@ -42,8 +56,9 @@ def say(text: str) -> None:
     """Print a line at once; discard it, and all later output, where its reader is gone (a `tee` that died, a closed
     terminal), so that work continues.
     """
+    spell_out_characters()
     try:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise

@@ -1,5 +1,6 @@
 """The log of a run: how long it still takes."""
 
+import io
 import os
 import sys
 import time
@@ -9,9 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.table import Table
 
 from triptych.__main__ import main
-from triptych.terminal import say
+from triptych.terminal import say, terminal
 from triptych.training.log import RunLog
 
 
@@ -38,6 +40,46 @@ def test_work_goes_on_without_a_screen(tmp_path: Path) -> None:
         say("a line")
         say("another one")
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "utf-8"])
+def test_no_character_ends_a_training(encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on Windows, where a file or pipe takes Latin letters alone, and of names that no encoding holds."""
+    written = io.BytesIO()
+    text = "mIoU ↑ ± caf\u00e9 \udce9"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    log = RunLog(tmp_path, steps=1, first_step=0, enabled=True, progress=True)
+    log.message(text)
+    log.console.print(Table(text, title=text))
+    say(text)
+    monkeypatch.setattr("triptych.__main__.TRIPTYCH", SimpleNamespace(run=lambda *words: print(text)))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main(["list"]) == 0
+    sys.stdout.flush()
+    shown = written.getvalue().decode(encoding).splitlines()
+    assert len([line for line in shown if "mIoU" in line]) == 5
+    assert ("\\u2191" in shown[0]) == (encoding != "utf-8")
+    log.close()
+
+
+def test_control_characters_of_names_are_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "split\x1b[2J :car:"
+    table = Table("run", title=name)
+    table.add_row(name)
+    terminal().print(table)
+    terminal().print(name)
+    say(name)
+    written = capsys.readouterr().out
+    assert "\x1b" not in written
+    assert written.count(r"split\x1b[2J :car:") == 4
+
+
+def test_a_file_has_no_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = [f"runs/a study with a long name/method-{number}" for number in range(8)]
+    terminal().print(Table(*names))
+    written = capsys.readouterr().out
+    assert all(name in written for name in names)
 
 
 def test_words_that_nobody_reads_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

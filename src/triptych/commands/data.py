@@ -171,7 +171,7 @@ def _mend(folder: Path, report: Any, root: str, *, ask: bool) -> bool:
     if not plan.difference:
         print("nothing in the descriptor to fix")
         return False
-    print(plan.difference)
+    print(printable(plan.difference.replace("\r\n", "\n")))
     if ask and not sys.stdin.isatty():
         print("not written: --yes writes it")
         return False

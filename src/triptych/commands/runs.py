@@ -180,6 +180,7 @@ def convert(
         overwrite: Replace a folder that exists.
     """
     from triptych.conversion.run_folder import REPORT_FILE, convert_file
+    from triptych.lookup import printable
 
     messages = {target: tuple(sources.split(",")) for target, _, sources in (each.partition("=") for each in orders)}
     given = {
@@ -205,9 +206,9 @@ def convert(
         overwrite=overwrite,
         **{name: value for name, value in given.items() if value},
     )
-    print(report.summary)
+    print(printable(report.summary))
     for assumption in report.assumed:
-        print(f"assumed: {assumption.line}")
+        print(printable(f"assumed: {assumption.line}"))
     print(f"every tensor: {out / REPORT_FILE}")
 
 

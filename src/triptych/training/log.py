@@ -30,7 +30,7 @@ from triptych.evaluation.tables import summary_table
 from triptych.extras import missing_extra
 from triptych.files import finite, naming_damage, write_text
 from triptych.lookup import printable
-from triptych.terminal import terminal
+from triptych.terminal import WIDE, terminal
 
 
 class RunLog:
@@ -128,7 +128,7 @@ class RunLog:
         table = summary_table(title, evaluation)
         self.console.print(table)
         text = io.StringIO()
-        terminal(file=text, width=100, no_color=True).print(table)
+        terminal(file=text, width=WIDE, no_color=True).print(table)
         self._append(self._text, text.getvalue().rstrip())
         self._track(record, record["split"], ("metrics", "losses"), ("score",))
 
