@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from triptych.lookup import option_defaults
 from triptych.models import ARCHITECTURES
 from triptych.named_parts import resolve_options
 from triptych.prediction.predictor import Predictor
-from triptych.recipes import RECIPES
+from triptych.recipes import RECIPES, resolved
 from triptych.recipes.config import AdaptationConfig, Recipe, RegularizerConfig, from_json, to_json
 from triptych.recipes.resolved import (
     FILE,
@@ -198,6 +199,25 @@ def test_another_commit_of_the_version_is_said_where_a_run_is_resumed(tmp_path: 
         f"begun at commit {begun}, resumed at fedcba98: 'If you upgrade' in CHANGELOG.md has what goes on differently "
         "in between"
     ])  # fmt: skip
+
+
+def test_the_commit_is_never_that_of_another_repository_around_the_package(tmp_path: Path, monkeypatch) -> None:
+    """A virtual environment lies within one's own repository as a rule, and is no part of it."""
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True).stdout.strip()
+
+    package = tmp_path / ".venv/triptych"
+    (package / "recipes").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    git("init")
+    git("commit", "--allow-empty", "-m", "mine")
+    monkeypatch.setattr(resolved, "__file__", str(package / "recipes/resolved.py"))
+    assert resolved.code_commit.__wrapped__() is None
+    git("add", ".")
+    git("commit", "-m", "theirs")
+    assert resolved.code_commit.__wrapped__() == git("rev-parse", "HEAD") != ""
 
 
 def test_the_recipe_has_the_last_word(run: Path, tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ def package_version(package: str) -> str | None:
 
 @cache
 def code_commit() -> str | None:
-    """The commit of the checkout that this package was imported from, `+` where files differ; `None` outside one."""
+    """The commit of the checkout that this package was imported from, `+` where files differ; `None` outside one.
+
+    A repository around an installed package, as around a virtual environment within it, is another one.
+    """
     package = Path(__file__).parent.parent
 
     def git(*words: str) -> str:
@@ -131,6 +134,7 @@ def code_commit() -> str | None:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "--", "__init__.py")
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", str(package)) else "")
     except (OSError, subprocess.SubprocessError):
         return None
