@@ -260,6 +260,12 @@ def test_the_command_ends_with_a_verdict_a_json_and_an_exit_code(
     assert "semseg/train/4.png: it has values outside the 3 classes: 3. Cure: list them in invalid" in shown.out
     assert shown.out.splitlines()[-1].startswith("not ready: 1 errors")
     report = json.loads((tmp_path / "report.json").read_text())
+    assert main(["data", "doctor", str(clinic), "--json", str(tmp_path / "reports/a.json")]) == 1
+    assert json.loads((tmp_path / "reports/a.json").read_text()) == report
+    assert main(["data", "doctor", str(clinic), "--json", str(tmp_path / "report.json/a.json")]) == 2
+    refused = capsys.readouterr()
+    assert refused.out.count("not ready") == 1  # of the call before: nothing was examined
+    assert "report.json (" in refused.err
     assert report["errors"] == 1
     assert report["findings"][0]["file"].endswith("semseg/train/4.png")
     assert main(["data", "doctor", str(tmp_path / "nowhere")]) == 2

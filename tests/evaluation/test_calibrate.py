@@ -1,5 +1,6 @@
 """Depth on another camera: closed form against brute force, kept only where it helps, applied where it is said."""
 
+import errno
 import json
 
 import numpy as np
@@ -247,6 +248,16 @@ def test_what_cannot_be_calibrated_is_one_line(run, other_camera, tmp_path, caps
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_run_that_may_not_be_written_is_refused_before_its_frames_are_predicted(run, other_camera, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Predictor, "load", lambda *given, **options: pytest.fail("it was loaded"))
+    with pytest.raises(OSError, match=r"cannot write to .* \(Permission denied\); .*copy it"):
+        calibrate_run(run, other_camera)
 
 
 def test_a_scale_of_another_size_says_so(run, tmp_path, monkeypatch):

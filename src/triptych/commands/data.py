@@ -134,6 +134,7 @@ def data_doctor(
     """
     from triptych.doctor.examine import examine
     from triptych.doctor.report import Report, describe, describe_weights
+    from triptych.files import check_writable, write_text
 
     def look() -> Report:
         with _progress_bars() as show:
@@ -148,14 +149,16 @@ def data_doctor(
                 progress=show,
             )
 
+    if json_file is not None:
+        check_writable(json_file.parent, "give --json another file")
     report = look()
     if fix and _mend(folder, report, root, ask=not yes):
         report = look()  # the folder is examined again to see what was fixed
-    if json_file is not None:
-        json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))
     if class_weights:
         print(describe_weights(report))
+    if json_file is not None:
+        write_text(json_file, report.to_json())
     if report.num_errors:
         raise SystemExit(1)
 
@@ -163,7 +166,7 @@ def data_doctor(
 def _mend(folder: Path, report: Any, root: str, *, ask: bool) -> bool:
     """Show the change of `--fix` and write it if confirmed; returns whether it was written."""
     from triptych.doctor.mend import plan_mending
-    from triptych.lookup import one_line
+    from triptych.lookup import one_line, printable
 
     plan = plan_mending(folder, report.findings, root=root)
     for reason in plan.left:

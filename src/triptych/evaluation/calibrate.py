@@ -7,6 +7,7 @@ from rich.table import Table
 
 from triptych.data.base import require_truth
 from triptych.datasets.folder import Folder
+from triptych.files import check_writable
 from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, read_calibration, write_calibration
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
@@ -26,6 +27,7 @@ def calibrate_run(
     if run.suffix == SUFFIX:
         raise ValueError(f"{run} is a file; calibrate the run that it was made from, and export that again.")
     require_folder(run)
+    check_writable(run, "the scale is kept beside the network: copy it to where you may write")
     weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
     predictor = Predictor.load(run, device=device, calibrated=False, shorter_side=shorter_side)
     lengths = [name for name, task in predictor.tasks.items() if task.in_metres]
