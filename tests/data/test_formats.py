@@ -22,8 +22,9 @@ from triptych.data.files import list_split_folders, match_files
 from triptych.data.lists import read_text
 from triptych.data.photos import read_image
 from triptych.datasets.folder import Folder
+from triptych.folders.camera_files import CameraFiles
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Normals, SaliencyMask, Values
-from triptych.recipes.config import DataConfig, Recipe
+from triptych.recipes.config import DataConfig, Recipe, read_recipe, to_json
 
 DEPTH = np.arange(12, dtype=np.float32).reshape(3, 4) + 0.5
 TOML = '[images]\nfiles = "images/{key}.png"\n[tasks.depth]\nfiles = "depth/{key}.*"\n'
@@ -132,6 +133,15 @@ def test_marks_of_utf8_are_left_out_and_other_encodings_named(tmp_path: Path) ->
     path.write_bytes(b"\n# none\n")
     with pytest.raises(ValueError, match=r"split list .*list\.txt is empty; name one image per line"):
         Folder(tmp_path)
+
+
+def test_marks_of_utf8_are_left_out_of_cameras_and_recipes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf# fx fy cx cy\r\n20 21 8 6\r\n")
+    camera = CameraFiles(files="{key}.txt").camera((12, 16), tmp_path / "a.txt")
+    assert camera is not None
+    assert camera.intrinsics.tolist() == [[20, 0, 8], [0, 21, 6], [0, 0, 1]]
+    (tmp_path / "recipe.json").write_bytes(b"\xef\xbb\xbf" + to_json(Recipe()).encode())
+    assert read_recipe(tmp_path / "recipe.json") == Recipe()
 
 
 def test_one_folder_cannot_be_split_by_folders(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
             with NUMPY:
                 values = np.load(path, allow_pickle=False)
         else:
-            values = np.loadtxt(path)
+            values = np.loadtxt(read_text(path).splitlines())
         values = np.asarray(values, np.float64)
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise DataError(

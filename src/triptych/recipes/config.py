@@ -448,7 +448,7 @@ def update_options(place: str, options: Options) -> Options:
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a file; errors name the file."""
     try:
-        return from_json(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8-sig"))  # Windows may have put a mark before
     except FileNotFoundError:
         raise ValueError(
             f"recipe file {path} does not exist; give a recipe.json, or a name from `triptych list recipes`."
