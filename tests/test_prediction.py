@@ -1,6 +1,7 @@
 """Predictor: any size in, the same size out; tiles, flips, scales, files."""
 
 import json
+import sys
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
@@ -266,6 +267,22 @@ def test_files_are_found_in_order_and_problems_are_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"b\.png cannot be read"):
         read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_names_that_one_file_would_have_are_refused(system, tmp_path, monkeypatch):
+    """Files of macOS and Windows are found by names of any case and form of Unicode."""
+    monkeypatch.setattr(sys, "platform", system)
+    for first, second in (("IMG_1", "img_1"), ("caf\u00e9", "cafe\u0301")):
+        paths = [tmp_path / f"a/{first}.jpg", tmp_path / f"b/{second}.jpg"]
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        if system == "linux":
+            assert find_images(paths) == [(path.stem, path) for path in paths]
+        else:
+            with pytest.raises(ValueError, match="have the same name here, so their predictions would too"):
+                find_images(paths)
 
 
 def pixels(path):

@@ -1,12 +1,13 @@
 """Find photographs in folders, leaving out the pictures that `triptych predict` writes there."""
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS, PICTURES, RAW, walk_files
+from triptych.data.files import ARRAYS, PICTURES, RAW, composed, walk_files
 from triptych.lookup import one_line, parse_json
 
 RECORD = "predictions.json"
@@ -59,11 +60,13 @@ def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
     `FileNotFoundError` for what does not exist.
     """
     found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for source in sources:
         for name, path in _images_of(Path(source)):
-            if found.get(name, path) != path:
+            file = composed(name).casefold() if sys.platform in ("darwin", "win32") else name  # which find either
+            if files.setdefault(file, path) != path:
                 raise DataError(
-                    f"{found[name]} and {path} have the same name, so their predictions would too",
+                    f"{files[file]} and {path} have the same name here, so their predictions would too",
                     "predict them into different folders",
                 )
             found[name] = path
