@@ -34,6 +34,23 @@ print("\\n".join(sorted(seen)))
 """
 
 
+def test_a_user_without_a_home_compiles_in_every_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container may run as a user without an entry."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TRIPTYCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def refuse() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", refuse)
+    monkeypatch.setattr(kernels.numba.config, "CACHE_DIR", "")
+    assert isinstance(kernels._Kept(refuse)._files, kernels.NullCache)
+    with pytest.raises(OSError, match="this user has no home folder; name one for caches in TRIPTYCH_CACHE"):
+        kernels.cache_folder("rooms")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels.cache_folder("rooms") == tmp_path / "triptych/rooms"
+
+
 def test_every_file_with_kernels_is_listed() -> None:
     """A file that is left out would keep old machine code in use after a change."""
     found = [path for path in HERE.rglob("*.py") if "\n@compiled\n" in path.read_text(encoding="utf-8")]

@@ -26,19 +26,23 @@ SOURCES = (
 def cache_folder(*parts: str) -> Path:
     """A folder below `TRIPTYCH_CACHE`, or below the user's cache folder of this platform; it may not exist yet.
 
+    Raises `OSError` where neither is known.
+
     >>> cache_folder("rooms").name
     'rooms'
     """
     chosen = os.environ.get("TRIPTYCH_CACHE")
     if chosen:
         return Path(chosen).expanduser().joinpath(*parts)
-    home = Path.home()
-    base = {
-        "darwin": home / "Library" / "Caches",
-        "win32": Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")),
-    }
-    default = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base.get(sys.platform, default).joinpath("triptych", *parts)
+    variable, below = {
+        "darwin": ("", "Library/Caches"),
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    base = os.environ.get(variable)
+    try:
+        return Path(base or Path.home() / below).joinpath("triptych", *parts)
+    except RuntimeError as error:  # a user without an entry and without HOME, as in containers
+        raise OSError("this user has no home folder; name one for caches in TRIPTYCH_CACHE.") from error
 
 
 @cache
@@ -58,8 +62,8 @@ class _Kept(NullCache):
     def _files(self) -> Any:
         settings: Any = numba.config
         chosen = settings.CACHE_DIR
-        settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _digest())
         try:
+            settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _digest())
             return FunctionCache(self.function)
         except (RuntimeError, OSError):  # no folder to write to: compile in every process
             return NullCache()
