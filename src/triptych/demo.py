@@ -14,6 +14,7 @@ from triptych.prediction.predictor import Predictor
 from triptych.recipes import RECIPES
 from triptych.report.run import draw_overview, report_run, spread_examples
 from triptych.report.values import Example
+from triptych.terminal import as_word
 from triptych.training.loop import train
 from triptych.types import IGNORE
 
@@ -39,7 +40,7 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto") -> Pat
         f"demo done in {minutes:.1f} minutes\n"
         f"  page to look at   {report}\n"
         f"  predictions       {run / 'predictions'} ({len(images)} images: arrays, pictures, point clouds)\n"
-        f"  next              triptych predict {run} YOUR_PHOTO.jpg   (it learned generated rooms, not photographs)"
+        f"  next              triptych predict {as_word(run)} YOUR_PHOTO.jpg   (it learned rooms, not photographs)"
     )
     return report
 

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
@@ -63,6 +66,15 @@ def say(text: str) -> None:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
         _send_nowhere(sys.stdout)
+
+
+def as_word(path: Path) -> str:
+    """Quote a path as one word of a command line, to be pasted.
+
+    >>> as_word(Path("runs/mine")), as_word(Path("my photos"))
+    ('runs/mine', "'my photos'")
+    """
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def _send_nowhere(file: IO[str]) -> None:

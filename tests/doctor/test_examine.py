@@ -1,6 +1,7 @@
 """The doctor names every planted fault, its file and its cure, and finds nothing in clean data."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -293,7 +294,11 @@ def test_init_and_show_from_the_command_line(clinic: Path, tmp_path: Path, capsy
     assert main(["data", "show", "roms", "--out", str(tmp_path / "x.png")]) == 2
     assert "did you mean 'rooms'" in capsys.readouterr().err
     assert main(["data", "init", str(clinic)]) == 2
+    clinic = clinic.rename(clinic.with_name("my clinic"))
+    capsys.readouterr()
     assert main(["data", "init", str(clinic), "--force"]) == 0
+    told = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith(("next", "then"))]
+    assert [words.count(str(clinic)) for words in told] == [1, 1]  # as one word, to be pasted
     assert main(["data", "doctor", str(clinic)]) == 0
 
 

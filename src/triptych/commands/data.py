@@ -26,6 +26,7 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
     """
     from triptych.folders.guessing import write_descriptor
     from triptych.lookup import one_line
+    from triptych.terminal import as_word
 
     path, guess = write_descriptor(folder, force=force)
     print(f"wrote {path}")
@@ -35,9 +36,9 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
         print(one_line(f"  left out: {reason}"))
     for doubt in guess.checks:
         print(one_line(f"  CHECK: {doubt}"))
-    print(f"next: triptych data doctor {folder}")
+    print(f"next: triptych data doctor {as_word(folder)}")
     print(
-        f"then: triptych train folder --recipe.data.root {folder} --recipe.model.backbone dinov2_small "
+        f"then: triptych train folder --recipe.data.root {as_word(folder)} --recipe.model.backbone dinov2_small "
         "--recipe.model.weights timm --recipe.model.freeze backbone --out runs/mine (heads on a frozen trunk, a cheap "
         "start with few labels; the licence of its weights is Apache-2.0)"
     )
@@ -212,7 +213,7 @@ def data_prepare(
         threads: How many files are written at once; 0 takes one per core.
     """
     from triptych.prepared.write import prepare
-    from triptych.terminal import say
+    from triptych.terminal import as_word, say
 
     for name in split:
         source = _open_dataset(dataset, root, name, **read_options(options), **({"tasks": tasks} if tasks else {}))
@@ -228,7 +229,7 @@ def data_prepare(
             )
         kept = f", {done.kept} of them were there" if done.kept else ""
         say(f"{done.folder}: {done.records} records{kept}, {done.size / 1e6:.1f} MB")
-    print(f"train with: --recipe.data.dataset prepared --recipe.data.root {out}")
+    print(f"train with: --recipe.data.dataset prepared --recipe.data.root {as_word(out)}")
 
 
 def data_label(

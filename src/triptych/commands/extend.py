@@ -19,11 +19,12 @@ def new(
         out: Folder that the package `triptych-NAME` is written into.
     """
     from triptych.extending.new import new_package
+    from triptych.terminal import as_word
 
     package = new_package(kind, name, out)
     module = package.name.replace("-", "_")
     print(f"wrote {package}: {', '.join(sorted(path.name for path in package.iterdir()))}")
-    print(f"next: cd {package} && triptych check {module}; edit {module}.py; pip install -e .")
+    print(f"next: cd {as_word(package)} && triptych check {module}; edit {module}.py; pip install -e .")
 
 
 def check(plugin: Positional[str], root: str = "") -> None:
