@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 from rich.text import Text
 
 from triptych.lookup import printable, spell_out_characters
@@ -38,6 +39,13 @@ def progress_bar(*columns: Any) -> Progress:
 
 
 class _Terminal(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; cells of tables that are too wide are wrapped: rich would cut digits and names."""
+        for each in objects:
+            for column in each.columns if isinstance(each, Table) else ():
+                column.overflow = "fold"
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Spell out control characters, also in titles and cells: names in received files may hold some."""
         return super().render_str(printable(text), **options)

@@ -80,6 +80,10 @@ def test_a_file_has_no_width(capsys: pytest.CaptureFixture[str], monkeypatch: py
     terminal().print(Table(*names))
     written = capsys.readouterr().out
     assert all(name in written for name in names)
+    table = Table(*"abcdefg")
+    table.add_row(*["0.1234567890"] * 7)
+    terminal(width=40).print(table)  # a narrow terminal wraps
+    assert capsys.readouterr().out.count("7") == 7
 
 
 def test_words_that_nobody_reads_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
