@@ -13,8 +13,10 @@ import pytest
 from deep_png import encode_deep_png, save_deep_png
 from PIL import Image
 
+from triptych.data import archives
 from triptych.data.archives import _open_archive, list_archive, read_bytes
 from triptych.data.arrays import read_array, read_size
+from triptych.data.errors import UnreadableFileError
 from triptych.data.photos import read_image
 
 
@@ -49,6 +51,13 @@ def test_paths_go_through_archives(archive: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"plain")
     assert read_bytes(folder / "a.txt") == b"plain"
+
+
+def test_a_member_is_not_unpacked_into_any_amount_of_memory(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_BYTES", 19_999)
+    with pytest.raises(UnreadableFileError, match=r"07\.txt would take 2e-05 GB of memory, more than 2e-05; unpack"):
+        read_bytes(archive / "train/07.txt")
+    assert number_of(archive / "train/07.png") == (7, 47)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

@@ -10,20 +10,26 @@ from pathlib import Path
 from triptych.data.errors import UnreadableFileError
 
 SUFFIX = ".zip"
+MOST_BYTES = 1 << 30
+"""Largest member that is unpacked: a thousandth of it in an archive may be enough to make it."""
 
 
 def open_source(path: Path) -> Path | BytesIO:
     """A file on disk, or one inside an archive, in the form that `Image.open` and the like accept.
 
     Raises `FileNotFoundError` for a member that is not there, `UnreadableFileError` for an archive or member that is
-    damaged.
+    damaged, and for a member of more than `MOST_BYTES`.
     """
     parts = _split(path)
     if parts is None:
         return path
     archive, member = parts
     try:
-        return BytesIO(_open_archive(str(archive), os.getpid()).read(member))
+        opened = _open_archive(str(archive), os.getpid())
+        if (size := opened.getinfo(member).file_size) > MOST_BYTES:
+            text = f"{path} would take {size / 1e9:.3g} GB of memory, more than {MOST_BYTES / 1e9:.3g}"
+            raise UnreadableFileError(text, f"unpack {archive.name}, if it is what it should be")
+        return BytesIO(opened.read(member))
     except KeyError as error:
         raise FileNotFoundError(f"{archive} has no member '{member}'.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
