@@ -24,7 +24,8 @@ class SaliencyMetric(Metric):
     computes it; only five of its thresholds differ. `maxF_survey`: largest F1 over 0.20, 0.25 .. 0.90 (p > t) from
     precision and recall averaged over images, and `mIoU_survey` the largest mean IoU of the images, where an empty
     prediction of an empty label counts 1 (survey). `mae` is the mean of |p - label|. Memory does not grow with the
-    number of images. Raises `ValueError` where the prediction of a labelled pixel is NaN or outside [0, 1].
+    number of images. NaN in a labelled pixel makes every number NaN; a prediction
+    outside [0, 1] there raises `ValueError`.
 
     >>> metric = SaliencyMetric()
     >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.3]]]]), torch.tensor([[[1, 0, 0]]]))
@@ -56,7 +57,7 @@ class SaliencyMetric(Metric):
     ) -> None:
         check_layout(type(self).__name__, prediction, target, 1, None)
         probability, valid = prediction.flatten(1).float(), valid_pixels(target).flatten(1)
-        check_probabilities(torch.where(valid, probability, 0))
+        check_probabilities(torch.where(valid, probability, 0).nan_to_num())
         positive = (target.flatten(1) == 1) & valid
         self.pixels += valid.sum()
         self.absolute += exact_sum(((probability - positive.float()).abs())[valid])
@@ -76,7 +77,8 @@ class SaliencyMetric(Metric):
         self.image_scores += exact_sum(scores[:, labelled], dim=1)
 
     def compute(self) -> dict[str, float]:
-        if self.pixels == 0:
+        # Thresholds sort NaN above them all: such pixels would be salient with certainty.
+        if self.pixels == 0 or self.absolute.isnan().any():
             return dict.fromkeys(self.better, torch.nan)
         precision, recall, iou = self.image_scores.sum(dim=-1) / self.images
         f1 = 2 * precision * recall / (precision + recall)
