@@ -3,9 +3,11 @@
 import json
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from triptych.prediction.outputs import advise_size, predict_images
 from triptych.prediction.point_cloud import backproject, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
-from triptych.prediction.strips import resize, windows
+from triptych.prediction.strips import Batch, resize, windows
 from triptych.recipes.config import DataConfig, ModelConfig, Recipe
 from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import tasks_from_json, write_tasks
@@ -183,6 +185,35 @@ def test_predicting_leaves_the_training_state_alone():
     assert model.decoder.drop.training
     assert not model.decoder.heads.training
     assert not first["depth"].requires_grad
+
+
+def test_predictions_that_overlap_are_all_in_evaluation_mode():
+    """Those of strips that are begun at once, and of threads; the caller's modes are its own in between."""
+    model, image = local_model().train(), Batch(torch.ones(1, 3, 32, 8))
+    predictor = Predictor(model, tile=8, overlap=0.0)
+    whole = predictor.predict(image.rows(0, 32))["depth"]
+    short, long = predictor.strips(Batch(torch.ones(1, 3, 8, 8)), rows=8), predictor.strips(image, rows=8)
+    strips = [next(long)]
+    assert model.training
+    assert len([*short]) == 1
+    strips += [*long]
+    torch.testing.assert_close(torch.cat([strip["depth"] for strip in strips], dim=2), whole)
+
+    waits, ends = Event(), Event()
+
+    def hold(module, inputs):
+        if current_thread() is not main_thread():
+            waits.set()
+            ends.wait(10)
+
+    model.decoder.register_forward_pre_hook(hold)
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(predictor.predict, image.rows(0, 8))
+        waits.wait(10)
+        predictor.predict(image.rows(0, 8))
+        ends.set()
+        torch.testing.assert_close(begun.result()["depth"], whole[:, :, :8])
+    assert model.training
 
 
 def test_bf16_is_close_and_returns_float32():

@@ -6,6 +6,7 @@ import torch
 from networks import TASKS, local_model
 from PIL import Image
 
+from triptych.data.arrays import open_picture
 from triptych.data.photos import StoredPhoto, read_image, read_image_size, read_orientation, read_photo
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strips import (
@@ -108,6 +109,19 @@ def test_the_limit_holds_for_arrays_and_is_raised_for_them(suffix, tmp_path, mon
         read_image(path)
     monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "620")
     assert read_image(path).shape == (3, 20, 30)
+
+
+def test_pictures_that_threads_open_at_once_leave_pillows_limit_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (30, 20)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    first, second = open_picture(path), open_picture(path)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert read_image(path).shape == (3, 20, 30)
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

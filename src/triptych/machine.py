@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 
 from triptych.processes import leave_processes
+from triptych.threads import shared
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -65,30 +66,56 @@ def _multiplies_bfloat16() -> bool:
 def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
 
-    On a CPU the process keeps the memory it frees. On exit the process group is left and the settings are reset, as
-    the next job may need others, except those that existed before: they belong to the caller.
-    Raises `ValueError` for another GPU than the first visible one.
+    On a CPU the process keeps the memory it frees. When the last job of the process ends, the process group is left and
+    the settings are reset, as the next job may need others, except those that existed before: they belong to the
+    caller. Raises `ValueError` for another GPU than the first visible one, and for other settings than those in use.
     """
-    grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
-    had_settings, had_state = bool(AcceleratorState._shared_state), bool(PartialState._shared_state)
     chosen = choose_device(device)
     if chosen.index:
         raise ValueError(
             f"device is '{chosen}', and a process takes the first GPU that it sees; set CUDA_VISIBLE_DEVICES="
             f"{chosen.index} and use '{chosen.type}'."
         )
-    accelerator = Accelerator(cpu=chosen.type == "cpu", **options)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
+    with _accelerates_settings():
+        _check_settings(chosen, options.get("mixed_precision"))
+        accelerator = Accelerator(cpu=chosen.type == "cpu", **options)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+        try:
+            yield accelerator
+        finally:
+            for tracker in accelerator.trackers:  # not `end_training`, which would leave a caller's process group too
+                tracker.finish()
+
+
+@shared
+@contextmanager
+def _accelerates_settings() -> Iterator[None]:
+    """Take back what accelerate keeps for the whole process, the process group included, unless it was the caller's."""
+    grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
+    had_settings, had_state = bool(AcceleratorState._shared_state), bool(PartialState._shared_state)
     try:
-        yield accelerator
+        yield
     finally:
         if not grouped:
             leave_processes()
-        for tracker in accelerator.trackers:  # not `end_training`, which would leave a caller's process group too
-            tracker.finish()
         if not had_settings:
             AcceleratorState._reset_state(reset_partial_state=not had_state)
+
+
+def _check_settings(device: torch.device, precision: str | None) -> None:
+    """Raise `ValueError` where this process computes on a GPU or in another precision already: accelerate has one
+    setting for all of it.
+    """
+    if not AcceleratorState._shared_state:
+        return
+    used = AcceleratorState()
+    off_gpu = device.type == "cpu" and used.device.type != "cpu"
+    if off_gpu or precision not in (None, used.mixed_precision):
+        raise ValueError(
+            f"device is '{device.type}' and precision '{precision or 'no'}', and this process has an Accelerator, or "
+            f"another job, with '{used.device.type}' and '{used.mixed_precision}'; use these, or a process of its own."
+        )
 
 
 @contextmanager
@@ -277,6 +304,7 @@ def declare_missing_operators() -> bool:
     return True
 
 
+@shared
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Limit torch to one thread, for many samples at once: more threads within a sample would compete for the cores."""

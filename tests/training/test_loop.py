@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
@@ -28,7 +29,7 @@ from triptych.backbones import create_backbone
 from triptych.backbones.vit import resize_positions
 from triptych.data.loading import BadSampleError
 from triptych.datasets import DATASETS
-from triptych.machine import Interrupted, Interruption, OutOfMemoryError, accelerated, choose_device
+from triptych.machine import Interrupted, Interruption, OutOfMemoryError, accelerated, choose_device, one_thread_each
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, ModelConfig, Recipe, read_recipe, to_json
@@ -910,6 +911,37 @@ def test_only_devices_that_everything_runs_on_are_chosen(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ValueError, match=r"device is 'cuda:1'.*set CUDA_VISIBLE_DEVICES=1"), accelerated("cuda:1"):
         pass
+
+
+def test_the_last_of_two_jobs_in_threads_ends_what_both_use() -> None:
+    """The settings of a long one are not taken from it by a short one that began before."""
+    short, long = accelerated("cpu"), accelerated("cpu")
+    short.__enter__()
+    own = long.__enter__()
+    short.__exit__(None, None, None)
+    assert (own.num_processes, own.device.type) == (1, "cpu")
+    with pytest.raises(ValueError, match=r"'bf16', and this process has an Accelerator, or another job, with 'cpu'"):
+        accelerated("cpu", mixed_precision="bf16").__enter__()
+    assert own.device.type == "cpu"
+    long.__exit__(None, None, None)
+    assert not AcceleratorState._shared_state
+    with accelerated("cpu", mixed_precision="bf16") as other:
+        assert other.mixed_precision == "bf16"
+
+
+def test_threads_that_limit_torch_to_one_thread_give_it_all_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = one_thread_each(), one_thread_each()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_fp16_on_a_cpu_is_explained(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import ARRAYS, FORMATS
 from triptych.data.integrity import NETPBM, find_damage
 from triptych.extras import install_command
+from triptych.threads import shared
 
 Values = Callable[[Image.Image, Path], np.ndarray]
 """A function from a picture that Pillow has opened, and its path, to the array of its values."""
@@ -132,9 +133,12 @@ def check_pixels(text: str, option: str) -> int:
     return int(text)
 
 
+@shared
 @contextmanager
 def without_pillows_limit() -> Iterator[None]:
-    """Disable Pillow's own limit of pixels: its error names no cure, and is raised before the size is known."""
+    """Disable Pillow's own limit of pixels, a global of the process: its error names no cure, and is raised before the
+    size is known.
+    """
     kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -152,7 +156,6 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
                 f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
                 f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
             )
-        Image.MAX_IMAGE_PIXELS = limit
         if image.format == "TIFF":
             image.filename = ""  # named files are mapped into memory, in wrong rows where a tag lays them on their side
         yield image

@@ -42,6 +42,7 @@ from triptych.prediction.strips import (
     tiled_strips,
 )
 from triptych.tasks import Task
+from triptych.threads import shared
 
 Picture = np.ndarray | Tensor | Image.Image | str | os.PathLike
 Itself = TypeVar("Itself", bound="Predictor")  # `Self` is not understood by the shape checks of the tests
@@ -73,6 +74,9 @@ class Predictor:
       given (`"auto"`: the best there is).
     - `recipe`: recipe that the model was trained with; the model gets its sizes (`MultiTaskModel.set_training_sizes`),
       by which images are padded. For a model from your own training loop, call that yourself.
+
+    Each forward pass is in evaluation mode, and leaves the model's modes as they were. Threads may share a predictor,
+    or a model, that nothing trains meanwhile.
 
     >>> from triptych.backbones.base import Backbone
     >>> from triptych.decoders.base import Decoder
@@ -221,24 +225,23 @@ class Predictor:
 
     def _strips(self, image: Source, rows: int | None, calibration: Mapping[str, Scale]) -> Iterator[dict[str, Tensor]]:
         views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
-        with _evaluating(self.model):
-            first, *others = (self._view(image, scale, mirrored, rows) for scale, mirrored in views)
-            rest = [Taken(strips) for strips in others]
-            for strip in split_strips(first, rows):
-                height = next(iter(strip.values())).shape[-2]
-                means = self._comparable(strip, *views[0])
-                for (scale, mirrored), strips in zip(views[1:], rest, strict=True):
-                    more = self._comparable(strips.take(height), scale, mirrored)
-                    means = {name: total + more[name] for name, total in means.items()}
-                if rest:
-                    means = {name: total / len(views) for name, total in means.items()}
-                yield _calibrated(
-                    {
-                        name: self._decode(task, means[name]) if task.averages_raw else means[name]
-                        for name, task in self.tasks.items()
-                    },
-                    calibration,
-                )
+        first, *others = (self._view(image, scale, mirrored, rows) for scale, mirrored in views)
+        rest = [Taken(strips) for strips in others]
+        for strip in split_strips(first, rows):
+            height = next(iter(strip.values())).shape[-2]
+            means = self._comparable(strip, *views[0])
+            for (scale, mirrored), strips in zip(views[1:], rest, strict=True):
+                more = self._comparable(strips.take(height), scale, mirrored)
+                means = {name: total + more[name] for name, total in means.items()}
+            if rest:
+                means = {name: total / len(views) for name, total in means.items()}
+            yield _calibrated(
+                {
+                    name: self._decode(task, means[name]) if task.averages_raw else means[name]
+                    for name, task in self.tasks.items()
+                },
+                calibration,
+            )
 
     def raw(self, image: Num[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
@@ -248,8 +251,7 @@ class Predictor:
         resized = self.taken_size not in (None, tuple(image.shape[-2:]))
         if self.flip or self.scales != (1.0,) or self.is_decoded or resized:
             return None
-        with _evaluating(self.model):
-            return joined(self._view(Batch(scale_batch(image.to(self.device))), 1.0, False))
+        return joined(self._view(Batch(scale_batch(image.to(self.device))), 1.0, False))
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
@@ -308,8 +310,7 @@ class Predictor:
         """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored: pixels are where those of
         the image are, values are those of the view (`seen_raw`, `seen_values`).
         """
-        with _evaluating(self.model):
-            return joined(self._view(image, scale, mirrored))
+        return joined(self._view(image, scale, mirrored))
 
     def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
         """Raw maps as `view` gives them, strip by strip."""
@@ -333,7 +334,8 @@ class Predictor:
             self._size = tuple(image.shape)
             return_freed_memory()
         types = (parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
-        with torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
+        precision = torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32)
+        with _evaluating(self.model), precision:
             predictions = predict_maps(self.model, image.to(next(types, torch.float32)))
         return {name: predictions[name].float() for name in self.tasks}
 
@@ -435,9 +437,10 @@ def _resize_prediction(task: Task, values: Tensor, size: tuple[int, int]) -> Ten
     return F.normalize(resized, dim=1) if task.kind == "direction" else resized
 
 
+@shared
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets its own mode back, frozen ones included."""
+    """Evaluation mode while any thread predicts; every module gets its own mode back, frozen ones included."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
