@@ -99,6 +99,15 @@ def test_a_second_training_in_the_same_process_is_refused_and_costs_the_first_no
         pass
 
 
+def test_another_run_in_the_same_process_is_refused(tmp_path: Path) -> None:
+    """Both would draw from the generator of torch, and neither were the run of its seed."""
+    with RunLock(tmp_path / "run", main=True):
+        with pytest.raises(BlockingIOError, match=r"this process trains .*run already.*train .*other afterwards, or"):
+            train(tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+    train(tmp_path / "other")
+
+
 def test_a_training_that_does_not_begin_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no-such"):
         train(tmp_path / "run", change(ONE, data__tasks=("no-such",)))

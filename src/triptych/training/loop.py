@@ -42,8 +42,10 @@ def train(
     An existing run is continued with `resume` (from the start where it has no checkpoint yet) or replaced with
     `overwrite`. `device` is `auto`, `cpu` or `cuda`; of several processes each takes its own. SIGINT,
     SIGTERM or SIGHUP (a terminal that closed) saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that
-    is not finite raises `FloatingPointError` naming task, step and samples; a run that another process trains
-    `BlockingIOError`.
+    is not finite raises `FloatingPointError` naming task, step and samples; a run that another process trains, and a
+    second training in this process, `BlockingIOError`.
+
+    On a CPU, the process keeps and reuses memory that it frees from now on (`mallopt`).
     """
     run = Path(out)
     recipe, choices = settle(recipe, device, run if resume else None)

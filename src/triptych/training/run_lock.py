@@ -15,8 +15,10 @@ else:
     import fcntl
 
 FILE = ".lock"
-_HELD: dict[tuple[int, Path], "RunLock"] = {}
-"""Locks by process and run: the system's belong to a process, and would admit a second thread of it."""
+_HELD: dict[int, "RunLock"] = {}
+"""Lock by process, which trains one run at a time: the system's lock would admit a second thread of it, and two runs
+would draw from one stream of random numbers, so that neither were that of its seed.
+"""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a received run's could lead to a file of its reader
 
 
@@ -24,14 +26,15 @@ class RunLock:
     """Within this context nothing else trains `run`, whose folder is created where there is none.
 
     Every process of a training enters it, and the `main` one locks. Raises `BlockingIOError` in all of them, naming who
-    trains it already. Evaluation and prediction need no lock. Where the file system has none, `lines` says so.
+    trains it already, or what else this process trains. Evaluation and prediction need no lock. Where the file system
+    has none, `lines` says so.
     """
 
     def __init__(self, run: Path, *, main: bool) -> None:
         self.run, self.main, self._is_new = run, main, not run.exists()
         self.lines: list[str] = []
         self._file: int | None = None
-        self._key = os.getpid(), run.resolve()
+        self._process = os.getpid()
         # In the folder, where all that share it see it; Windows renames no folder that holds an open file.
         self._path = run.with_name(f".{run.name}{FILE}") if sys.platform == "win32" else run / FILE
 
@@ -44,8 +47,8 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self._leave()
-        if _HELD.get(self._key) is self:
-            del _HELD[self._key]
+        if _HELD.get(self._process) is self:
+            del _HELD[self._process]
 
     def _leave(self) -> None:
         if self._file is None:
@@ -61,8 +64,14 @@ class RunLock:
 
     def _take(self) -> str:
         """Lock the file; return the refusal where it is locked already, else an empty text."""
-        if _HELD.setdefault(self._key, self) is not self:
+        other = _HELD.setdefault(self._process, self)
+        if other is not self and other.run.resolve() == self.run.resolve():
             return self._refuse("another thread of this process")
+        if other is not self:
+            return (
+                f"this process trains {other.run} already, and both would draw from one stream of random numbers; "
+                f"train {self.run} afterwards, or in a process of its own."
+            )
         try:
             while self._file is None:
                 self.run.mkdir(parents=True, exist_ok=True)
