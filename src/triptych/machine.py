@@ -119,6 +119,15 @@ def _check_settings(device: torch.device, precision: str | None) -> None:
 
 
 @contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Give the caller's random numbers back at the end, those of the CPU and of GPUs in use: after a fixed seed, a
+    search would draw the same numbers again and again.
+    """
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        yield
+
+
+@contextmanager
 def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator[str]:
     """Ask the Hugging Face hub once whether it answers, for the weights of the network `name` where one is given; where
     it does not, set its client offline, so that only earlier downloads are used. Yields the reason as text for an

@@ -277,6 +277,18 @@ def test_a_dataset_is_opened_anew_by_each_check(tmp_path: Path, monkeypatch) -> 
     del sys.modules["mended"]
 
 
+def test_checks_leave_the_random_numbers_alone(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "chance.py").write_text(
+        "import triptych\n\nclass Chance(triptych.Regularizer):\n    pass\n\n"
+        "triptych.register('regularizers', 'chance', Chance)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = torch.get_rng_state()
+    assert triptych.check_plugin("chance")
+    assert torch.equal(torch.get_rng_state(), before)
+    del sys.modules["chance"]
+
+
 def test_a_careless_dataset_fails_everywhere() -> None:
     triptych.register("datasets", "careless", Careless)
     found = "\n".join(problems("datasets", "careless"))

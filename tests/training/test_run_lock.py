@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from training.tiny import RECIPE, change
 
 from triptych.training import loop
+from triptych.training.rehearsal import rehearse
 from triptych.training.run_lock import FILE, RunLock
 
 ONE = change(RECIPE, schedule__steps=1, data__val_split="", training__evaluate_every=0)
@@ -68,6 +70,16 @@ def test_a_run_that_another_process_trains_is_refused_and_one_of_a_dead_process_
     holder.wait()
     train(run)
     assert not (run / FILE).exists()
+
+
+def test_random_numbers_are_the_callers_again(tmp_path: Path) -> None:
+    """A search that draws a value before each training would else draw one value again and again."""
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    train(tmp_path / "run")
+    rehearse(ONE, device="cpu")
+    assert torch.equal(torch.rand(3), wanted)
 
 
 @pytest.mark.parametrize("option", ["resume", "overwrite"])

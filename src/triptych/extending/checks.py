@@ -13,6 +13,7 @@ from triptych.decoders import DECODERS
 from triptych.extending import dataset_checks, decoder_checks, regularizer_checks, task_checks
 from triptych.extending.cases import require
 from triptych.lookup import option_defaults
+from triptych.machine import own_random_numbers
 from triptych.plugins.loading import load_plugin, parts_of
 from triptych.regularizers import REGULARIZERS
 from triptych.tasks import TASKS
@@ -40,7 +41,8 @@ def check_plugin(plugin: str, *, root: str = "") -> list[Checked]:
         for check in CHECKS.get(kind, ()):
             words = " ".join((check.__doc__ or check.__name__).split()).rstrip(".")
             try:
-                check(name, root)
+                with own_random_numbers():
+                    check(name, root)
                 found.append(Checked(kind, name, words))
             except Exception as error:  # code of plug-ins may raise any error; the other checks still run
                 found.append(Checked(kind, name, words, f"{type(error).__name__}: {error}"))

@@ -14,7 +14,7 @@ from typing import Any
 from triptych.assemble import unread_tasks
 from triptych.data.errors import DataError
 from triptych.data.loading import has_label
-from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
+from triptych.machine import Interrupted, Interruption, accelerated, memory_advice, own_random_numbers
 from triptych.recipes.config import Recipe
 from triptych.training.building import Parts, accelerator_options, build_parts, settle
 from triptych.training.checkpoint import Means, TrainingState, list_checkpoints, prune_checkpoints, save
@@ -45,7 +45,8 @@ def train(
     is not finite raises `FloatingPointError` naming task, step and samples; a run that another process trains, and a
     second training in this process, `BlockingIOError`.
 
-    On a CPU, the process keeps and reuses memory that it frees from now on (`mallopt`).
+    Random numbers of torch are the caller's again at the end. On a CPU, the process keeps and reuses memory that it
+    frees from now on (`mallopt`).
     """
     run = Path(out)
     recipe, choices = settle(recipe, device, run if resume else None)
@@ -53,6 +54,7 @@ def train(
     check()
     with (
         accelerated(device, **accelerator_options(recipe, run, device)) as accelerator,
+        own_random_numbers(),
         RunLock(run, main=accelerator.is_main_process) as lock,
     ):
         check()  # another training may have begun and ended before the lock

@@ -14,7 +14,7 @@ from triptych import assemble
 from triptych.augmentation.steps import Select
 from triptych.data.errors import DataError
 from triptych.data.loading import evaluation_loader
-from triptych.machine import accelerated, peak_memory, restart_peak_memory
+from triptych.machine import accelerated, own_random_numbers, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
 from triptych.tasks.stored import tasks_to_json
 from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
@@ -63,6 +63,7 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
     with (
         tempfile.TemporaryDirectory() as nowhere,
         accelerated(device, **accelerator_options(recipe, Path(nowhere), device)) as accelerator,
+        own_random_numbers(),
     ):
         parts = build_parts(recipe, accelerator)
         set_first_weights(parts)
