@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PARTIAL = ".partial"
-"""Suffix of files and folders being written: `.<name>.<machine>-<process>.partial`."""
+"""Suffix of files and folders being written: `.<name>.<machine>-<thread>-<process>.partial`."""
 ASIDE = "aside-"
 """Prefix of `<machine>` in the name of a complete folder that is set aside while another takes its place."""
 LONGEST_NAME = 200
@@ -38,10 +39,10 @@ ABANDONED = 3600.0
 
 
 def partial_path(path: Path, mark: str = "") -> Path:
-    """Path of the partial file or folder that this process writes before it is renamed to `path`."""
+    """Path of the partial file or folder that this thread writes before it is renamed to `path`."""
     name = os.fsencode(path.name)
     short = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()
-    return path.with_name(f".{short}.{mark}{_machine()}-{os.getpid()}{PARTIAL}")
+    return path.with_name(f".{short}.{mark}{_machine()}-{threading.get_native_id()}-{os.getpid()}{PARTIAL}")
 
 
 @cache
@@ -156,7 +157,7 @@ def shorten_paths(value: Any) -> Any:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Delete partial files and folders in a folder whose processes no longer run: all, or those of `name`."""
+    """Delete partial files and folders in a folder that nothing else writes any more: all, or those of `name`."""
     begins = f".{name}." if name else "."
     for path in filter(is_abandoned, [path for path in folder.glob(f".*{PARTIAL}") if path.name.startswith(begins)]):
         if path.is_dir():
@@ -166,17 +167,18 @@ def remove_partials(folder: Path, name: str = "") -> None:
 
 
 def is_abandoned(path: Path, *, after: float = ABANDONED) -> bool:
-    """Whether the process that was writing a partial file or folder is gone; for a process of another machine that
-    shares the folder, whether nothing changed for `after` seconds.
+    """Whether the process that was writing a partial file or folder is gone, or its thread where that is this process
+    (this thread itself is done with it); for a process of another machine that shares the folder, whether nothing
+    changed for `after` seconds.
     """
     *name, process, _ = path.name.split(".")
-    # Earlier versions wrote no machine, `.<name>.<process>.partial`, and before no process: `.<name>.partial`.
+    # Earlier versions wrote no thread, before no machine, `.<name>.<process>.partial`, and before no process.
     owner, _, number = process.rpartition("-")
-    machine = owner.removeprefix(ASIDE)
+    machine, _, thread = owner.removeprefix(ASIDE).partition("-")
     if len(name) >= 2 and machine and number.isdigit() and machine != _machine():
         with suppress(OSError):
             return time.time() - path.stat().st_mtime >= after
-    return len(name) < 2 or not _is_running(number)
+    return len(name) < 2 or not _is_running(number, thread)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -199,9 +201,13 @@ _HERE, _EXCHANGE = -100, 2
 """AT_FDCWD and RENAME_EXCHANGE of Linux's headers."""
 
 
-def _is_running(process: str) -> bool:
+def _is_running(process: str, thread: str) -> bool:
+    """Whether another process runs, or another thread of this one."""
+    if process == str(os.getpid()):
+        others = {str(each.native_id) for each in threading.enumerate()} - {str(threading.get_native_id())}
+        return thread in others
     # Not os.kill(process, 0), which is Ctrl-C on Windows.
-    return process.isdigit() and int(process) != os.getpid() and psutil.pid_exists(int(process))
+    return process.isdigit() and psutil.pid_exists(int(process))
 
 
 def flush(path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,19 @@ def test_partial_files_of_dead_processes_go_and_those_of_living_ones_stay(tmp_pa
     partial_path(tmp_path / "recipe.json").touch()
     remove_partials(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f".model.safetensors.{os.getppid()}.partial"]
+
+
+def test_what_another_thread_writes_is_its_own(tmp_path: Path) -> None:
+    """It is not taken for that of a dead process, nor written by two at once."""
+    with ThreadPoolExecutor(1) as pool, written_whole(tmp_path / "a.json") as mine:
+        other = pool.submit(partial_path, tmp_path / "a.json").result()
+        assert other != mine
+        other.touch()
+        remove_partials(tmp_path)
+        assert other.exists()
+        mine.touch()
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 WRITER = """
