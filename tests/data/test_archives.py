@@ -14,7 +14,7 @@ from deep_png import encode_deep_png, save_deep_png
 from PIL import Image
 
 from triptych.data import archives
-from triptych.data.archives import _open_archive, list_archive, read_bytes
+from triptych.data.archives import list_archive, read_bytes
 from triptych.data.arrays import read_array, read_size
 from triptych.data.errors import UnreadableFileError
 from triptych.data.photos import read_image
@@ -66,13 +66,23 @@ def test_threads_and_forked_processes_read_at_once(archive: Path) -> None:
     expected = [(number, 40 + number) for number in range(20)] * 4
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(number_of, paths)) == expected
-    file = _open_archive(str(archive), os.getpid()).fp
+    file = archives._open_archive(archive, archives.file_version(archive)).fp
     assert file is not None
     position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
     with multiprocessing.get_context("fork").Pool(2) as processes:  # they inherit the open archive
         assert processes.map(number_of, paths, chunksize=1) == expected
     assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == position  # and leave its one position alone
     assert pickle.loads(pickle.dumps(paths[0])) == paths[0]
+
+
+def test_an_archive_that_replaces_another_is_read(archive: Path) -> None:
+    assert read_bytes(archive / "licence.txt") == b"ours"
+    other = archive.with_name("other.zip")
+    with zipfile.ZipFile(other, "w") as file:
+        file.writestr("licence.txt", "theirs")
+    other.replace(archive)
+    assert read_bytes(archive / "licence.txt") == b"theirs"
+    assert list_archive(archive) == ["licence.txt"]
 
 
 def test_raises_for_damaged_archives(archive: Path) -> None:

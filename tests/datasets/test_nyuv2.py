@@ -17,6 +17,7 @@ from shared import shared_path
 from triptych.data.arrays import read_array
 from triptych.data.lists import packaged_lines
 from triptych.data.subset import find_shared
+from triptych.datasets.labelled_file import LabelledFile
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
@@ -294,6 +295,14 @@ def test_scenes_of_the_official_file(archives: dict[str, Path], tmp_path: Path) 
     for name in ("official", "NYUDv2"):
         dataset = read(archives[name], tasks=("depth",))
         assert [dataset.group(index) for index in range(len(dataset))] == dataset.keys
+
+
+def test_an_official_file_that_replaces_another_is_read(tmp_path: Path) -> None:
+    file = LabelledFile(write_official(tmp_path, names=["one"] * 894, frames=1) / "nyu_depth_v2_labeled.mat")
+    assert set(file.names()) == {"one"}
+    again = write_official(tmp_path / "again", names=["two"] * 894, frames=1) / "nyu_depth_v2_labeled.mat"
+    again.replace(file.path)
+    assert set(file.names()) == {"two"}
 
 
 def test_the_official_file_itself_is_a_root_and_goes_to_workers(archives: dict[str, Path]) -> None:

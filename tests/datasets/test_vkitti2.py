@@ -242,6 +242,18 @@ def test_raises_for_what_is_missing(root: Path) -> None:
     np.testing.assert_allclose(camera.intrinsics, MATRIX, rtol=1e-6)
 
 
+def test_cameras_are_read_anew_where_their_file_was_mended(root: Path) -> None:
+    dataset = VKITTI2(root, split="all")
+    file = root / "Scene01/15-deg-left/intrinsic.txt"
+    focal = []
+    for text in ("725.0087", "362.50435"):
+        file.write_text(file.read_text().replace("725.0087", text))
+        camera = dataset[dataset.keys.index("Scene01/15-deg-left/Camera_0/00000")].camera
+        assert camera is not None
+        focal.append(camera.intrinsics[0, 0].item())
+    assert focal[0] == pytest.approx(2 * focal[1])
+
+
 def test_raises_for_damaged_files(root: Path) -> None:
     dataset = VKITTI2(root)
     classes = PALETTE[stored_classes(0)]

@@ -12,6 +12,15 @@ from triptych.data.errors import UnreadableFileError
 SUFFIX = ".zip"
 MOST_BYTES = 1 << 30
 """Largest member that is unpacked: a thousandth of it in an archive may be enough to make it."""
+Version = tuple[int, ...]
+
+
+def file_version(path: Path) -> Version:
+    """Key of what is kept of a file in memory: another one where it was replaced since, and in another process, as
+    forked workers that share one position in an open file would read each other's bytes.
+    """
+    found = path.stat()
+    return os.getpid(), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_source(path: Path) -> Path | BytesIO:
@@ -25,7 +34,7 @@ def open_source(path: Path) -> Path | BytesIO:
         return path
     archive, member = parts
     try:
-        opened = _open_archive(str(archive), os.getpid())
+        opened = _open_archive(archive, file_version(archive))
         if (size := opened.getinfo(member).file_size) > MOST_BYTES:
             text = f"{path} would take {size / 1e9:.3g} GB of memory, more than {MOST_BYTES / 1e9:.3g}"
             raise UnreadableFileError(text, f"unpack {archive.name}, if it is what it should be")
@@ -46,7 +55,7 @@ def read_bytes(path: Path) -> bytes:
 def list_archive(archive: Path) -> list[str]:
     """Names of the files in a zip archive, in order; raises `OSError` naming an archive that is not whole."""
     try:
-        names = _open_archive(str(archive), os.getpid()).namelist()
+        names = _open_archive(archive, file_version(archive)).namelist()
     except zipfile.BadZipFile as error:
         raise UnreadableFileError(f"{archive} is not a whole zip archive ({error})", "download it again") from error
     return sorted(name for name in names if not name.endswith("/"))
@@ -62,6 +71,5 @@ def _split(path: Path) -> tuple[Path, str] | None:
 
 
 @lru_cache(maxsize=32)
-def _open_archive(archive: str, process: int) -> zipfile.ZipFile:
-    # Once per process: forked workers that share one file position would read each other's bytes.
+def _open_archive(archive: Path, version: Version) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)

@@ -1,12 +1,12 @@
 """The one file of the official NYU Depth v2, `nyu_depth_v2_labeled.mat`: all frames of a kind in one array."""
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from triptych.data.archives import Version, file_version
 from triptych.data.errors import UnreadableFileError
 
 NEEDED = ("images", "depths", "labels", "names")
@@ -28,7 +28,7 @@ class LabelledFile:
     @property
     def _file(self) -> Any:
         try:
-            return _open(str(self.path), os.getpid())
+            return _open(self.path, file_version(self.path))
         except OSError as error:
             raise UnreadableFileError(f"{self.path} cannot be read ({error})", "download it again") from error
 
@@ -57,8 +57,7 @@ class LabelledFile:
 
 
 @lru_cache(maxsize=4)
-def _open(path: str, process: int) -> Any:
-    # Opened once per process: a file must not be shared across a fork.
+def _open(path: Path, version: Version) -> Any:
     import h5py
 
     return h5py.File(path, "r")

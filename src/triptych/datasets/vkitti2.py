@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from triptych.data.archives import Version, file_version
 from triptych.data.errors import DataError
 from triptych.data.lists import packaged_lines, read_text
 from triptych.data.splits import ALL
@@ -218,14 +219,14 @@ def _row(texts: Mapping[str, Path], name: str, place: tuple[int, int], default: 
     """The row of a frame and camera in a text file, where the drive has that file."""
     if name not in texts:
         return default
-    rows = _read_rows(texts[name])
+    rows = _read_rows(texts[name], file_version(texts[name]))
     if place not in rows:
         raise DataError(f"{texts[name]} has no row for frame {place[0]} of camera {place[1]}", f"unpack {TEXT} again")
     return rows[place]
 
 
 @lru_cache(maxsize=128)
-def _read_rows(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
+def _read_rows(path: Path, version: Version) -> dict[tuple[int, int], tuple[float, ...]]:
     """(frame, camera) to the numbers that follow, of a text file with a header."""
     try:
         table = np.loadtxt(path, skiprows=1, ndmin=2)
