@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from numba.core.caching import FunctionCache, NullCache
 
 SOURCES = (
     "augmentation/kernels.py",
+    "metrics/assignment.py",
+    "metrics/contours.py",
+    "metrics/matching.py",
+    "rendering/fused_numba.py",
     "rooms/labels.py",
     "rooms/light.py",
     "rooms/rays.py",
@@ -79,11 +83,14 @@ class _Kept(NullCache):
         self._files.save_overload(sig, cres)
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a kernel without fast math and without the global interpreter lock."""
+def compiled(function: Callable[..., Any] | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
+    """Compile a kernel without the global interpreter lock. Labels and scores are the same bits everywhere: `fastmath`,
+    LLVM's flags that let it change arithmetic, is for others.
+    """
+    if function is None:
+        return partial(compiled, fastmath=fastmath)
     # Shape checking in tests wraps every function; numba needs the function itself.
     function = inspect.unwrap(function)
-    # No fast math: labels are the same bits everywhere.
-    kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    kernel: Any = numba.njit(nogil=True, error_model="numpy", fastmath={*fastmath} or False)(function)
     kernel._cache = _Kept(function)
     return kernel

@@ -6,11 +6,12 @@ free column, and dual prices keep all reduced costs non-negative (Jonker and Vol
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 
+from triptych.kernels import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 @no_type_check
 def _push(keys, values, count, key, value):
     """Add to a binary heap."""
@@ -24,7 +25,7 @@ def _push(keys, values, count, key, value):
     keys[i], values[i] = key, value
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _pop(keys, values, count):
     """Remove the smallest of a binary heap of `count`."""
@@ -45,7 +46,7 @@ def _pop(keys, values, count):
     return key, value
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def assign(first, columns, costs, num_columns):
     """The row of every column (-1: none) in the assignment of all rows with the least total cost.

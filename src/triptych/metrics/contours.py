@@ -8,9 +8,10 @@ Only pixels whose neighborhood changed are looked at again.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped, UInt8
+
+from triptych.kernels import compiled
 
 
 def label_outlines(labels: Shaped[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
@@ -31,7 +32,7 @@ def label_outlines(labels: Shaped[np.ndarray, "height width"]) -> Bool[np.ndarra
     return outlines
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _reflect(i, size):
     """The index that symmetric padding (edge pixel repeated) shows at `i`."""
@@ -39,7 +40,7 @@ def _reflect(i, size):
     return i if i < size else 2 * size - 1 - i
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _triangle_filter(map, radius, scale):
     """Triangle filter along the rows' direction (axis 0) by second-order running sums.
@@ -85,7 +86,7 @@ def _direction(
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _suppress(map, cosine, sine, multiplier):
     """Zero where a neighbor at distance 1 across the line, bilinearly sampled, exceeds `multiplier` times the
@@ -158,14 +159,14 @@ def _deletion_table() -> UInt8[np.ndarray, " 256"]:
 _TABLE = _deletion_table()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _neighbors(stride):
     """Offsets of the neighbors in the order of the code's bits; the opposite of neighbor j is (j + 4) % 8."""
     return np.array([1, 1 - stride, -stride, -stride - 1, -1, stride - 1, stride, stride + 1])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _enlist(p, code, table, waiting, queues, lengths):
     """List a pixel for the subiterations that would delete it now, unless it waits there already."""
@@ -177,7 +178,7 @@ def _enlist(p, code, table, waiting, queues, lengths):
             lengths[turn] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
     """Thin the set `pixels`, given by `alive` and the neighborhood `code`, in place."""
@@ -206,7 +207,7 @@ def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
         turn = 1 - turn
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _thin_nested(order, ends, size, stride, table):
     """Thin the nested sets `order[:ends[k]]`, smallest (last k) first. Their codes grow by appending; every set is

@@ -14,10 +14,10 @@ import zlib
 from math import sqrt
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from triptych.kernels import compiled
 from triptych.metrics.assignment import assign
 
 
@@ -44,7 +44,7 @@ def disc_offsets(radius: float, stride: int) -> tuple[Int[np.ndarray, " offsets"
     return (y[inside] * stride + x[inside]).astype(np.int32), np.rint(100 * np.sqrt(squared[inside])).astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _tie_break(pixel, target, salt):
     """16 pseudo-random bits of a pair (a finalizer of SplitMix64): ties of rounded distances are frequent, and one
@@ -56,7 +56,7 @@ def _tie_break(pixel, target, salt):
     return np.int64((bits ^ (bits >> np.uint64(31))) & np.uint64(0xFFFF))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def build_graph(positions, disc, distances, size, salt):
     """The graph of a grid of `size` pixels with target pixels at `positions`; `disc` and `distances` are those of
@@ -94,7 +94,7 @@ class Matching(NamedTuple):
     targets: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _empty_matching(size, num_targets):
     return Matching(
@@ -109,7 +109,7 @@ def _empty_matching(size, num_targets):
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _add(pixel, graph, matching, stamp):
     """Find a target for a new pixel, shortest augmenting path first; a failed search closes what it saw. 1 if there is
@@ -142,7 +142,7 @@ def _add(pixel, graph, matching, stamp):
     return 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _remove(pixel, graph, matching, stamp):
     """Take a pixel away. If its target was closed, find it another pixel; a failed search opens what it saw. 1 if there
@@ -184,7 +184,7 @@ def _remove(pixel, graph, matching, stamp):
     return 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _mark_nearest(pixels, graph, matching, explained):
     """Mark the pixels that the maximum matching of least total distance uses.
@@ -230,7 +230,7 @@ def _mark_nearest(pixels, graph, matching, explained):
             explained[chosen[column]] = 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _match_nested(kept, counts, positions, disc, distances, size, salt, explained):
     graph = build_graph(positions, disc, distances, size, salt)

@@ -16,11 +16,12 @@ import torch
 from numba.extending import overload, register_jitable
 from torch import Tensor
 
+from triptych.kernels import compiled
 from triptych.rendering.fused import TENSORS, Arguments, Marched
 from triptych.rendering.volume import LARGEST_EXPONENT
 
 # Sums may be reordered, which fills vector registers; NaN and infinity keep their meaning.
-COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+REORDERED = frozenset({"reassoc", "contract", "nsz", "arcp"})
 
 LEAST_PER_THREAD = 2**22
 """Hidden values, some two milliseconds: torch's idle threads spin for a while, and share the cores with ours."""
@@ -81,7 +82,7 @@ def _log_of_type(x):
     return (lambda x: _log_by_polynomial(x)) if x == numba.float32 else (lambda x: math.log1p(x))
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def softplus(first, second, third, value, slope):
     """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) of a sum of three, and its derivative."""
@@ -94,7 +95,7 @@ def softplus(first, second, third, value, slope):
         value[i] = max(x, zero) + log_one_plus(e)
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def softplus_alone(first, second, third, value):
     """The same without the derivative."""
@@ -104,7 +105,7 @@ def softplus_alone(first, second, third, value):
         value[i] = max(x, zero) + log_one_plus(exp_moderate(-abs(x)))
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def exponential_density(raw, density, steepness):
     """exp(min(raw, 15)), and its derivative."""
@@ -114,7 +115,7 @@ def exponential_density(raw, density, steepness):
         steepness[s] = raw.dtype.type(0) if raw[s] > top else density[s]
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def repeat(line, tile):
     """The same channels for every sample."""
@@ -124,7 +125,7 @@ def repeat(line, tile):
             tile[s, c] = line[c]
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def weigh(hidden, row, bias, exponential, intervals, weights, after, steepness):
     """Rendering weights of a ray, the transmittance after each sample, and d density / d raw."""
@@ -150,7 +151,7 @@ def weigh(hidden, row, bias, exponential, intervals, weights, after, steepness):
         after[s] = light
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def march_rows(
     start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment, kept,
@@ -179,7 +180,7 @@ def march_rows(
                     total[c] += weight * hidden[s, c]
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def retrace_rows(
     start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, by_mixed, by_opacity, by_moment,
@@ -234,7 +235,7 @@ def retrace_rows(
                     first[c] += tile[s, c]
 
 
-@numba.njit(**COMPILED)
+@compiled(fastmath=REORDERED)
 @no_type_check
 def add(tile, second, third):
     """Adds a tile to two others."""
