@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_an_unknown_name_imports_what_is_installed(write: Write, tmp_path: Path)
     model = triptych.create_model("offered-decoder", backbone="resnet18", tasks={"heat": regression("heat")})
     assert type(model.decoder).__module__ == "offered"
     assert version_of("offered") == "2.1"
+
+
+def test_a_thread_waits_for_plugins_that_another_imports(write: Write, tmp_path: Path) -> None:
+    text = "import time\ntime.sleep(0.3)\n" + DECODER.format(name="slow-decoder")
+    install(tmp_path, "slow-package", "1.0", write("slow", text))
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(lambda _: "slow-decoder" in triptych.available("decoders"), range(2))] == [True, True]
 
 
 def test_one_that_fails_is_named_and_the_rest_works(write: Write, tmp_path: Path) -> None:

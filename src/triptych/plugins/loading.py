@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 GROUP = "triptych.plugins"
@@ -52,6 +53,7 @@ class State:
 
 
 STATE = State()
+_SEARCHING = RLock()
 
 
 def load_plugin(name: str) -> None:
@@ -80,18 +82,19 @@ current folder has no triptych_of_nobody.py.
 
 
 def load_installed() -> None:
-    """Import the plug-ins of installed packages, once; failures are warnings."""
-    if STATE.searched:
-        return
-    STATE.searched = True
-    for name, entries in sorted(_installed().items()):
-        if name in STATE.loaded:
-            continue
-        try:
-            _import(name, entries)
-        except PluginError as error:
-            STATE.failed[name] = str(error)
-            warnings.warn(f"left out: {error}", stacklevel=2)
+    """Import the plug-ins of installed packages, once; failures are warnings. Other threads wait until that is done."""
+    with _SEARCHING:
+        if STATE.searched:
+            return
+        STATE.searched = True  # first, as plug-ins that look names up come here again
+        for name, entries in sorted(_installed().items()):
+            if name in STATE.loaded:
+                continue
+            try:
+                _import(name, entries)
+            except PluginError as error:
+                STATE.failed[name] = str(error)
+                warnings.warn(f"left out: {error}", stacklevel=2)
 
 
 def _installed() -> dict[str, list[EntryPoint]]:
