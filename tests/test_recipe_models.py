@@ -110,6 +110,18 @@ def test_rooms_has_a_recipe_for_every_decoder_and_architecture_with_and_without_
 
 
 @pytest.mark.slow
+def test_options_are_checked_where_annotations_are_texts() -> None:
+    """As in a plug-in with `from __future__ import annotations`; some name what only type checkers import."""
+
+    def build(channels: "tuple[int, ...]", *, width: "int" = 8) -> None: ...
+
+    def build_other(channels: "Elsewhere", *, width: int = 8) -> None: ...  # noqa: F821
+
+    with pytest.raises(ValueError, match="option width of it is 'wide'; expected a whole number"):
+        require_options("it", build, {"width": "wide"})
+    require_options("it", build_other, {"width": 4})
+
+
 @pytest.mark.parametrize("name", sorted(rooms.RECIPES))
 def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
     """At a third of the size: finite losses, and a gradient at every shared parameter."""

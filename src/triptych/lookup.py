@@ -99,7 +99,7 @@ def require_options(
     """
     known, open_ended = _keyword_options(constructor)
     if (further := getattr(constructor, "further_options", None)) is not None:
-        named = inspect.signature(further(options)).parameters
+        named = _parameters(further(options))
         optional = {name: one for name, one in named.items() if one.default is not one.empty}
         known = {name: one for name, one in optional.items() if _can_be_told(one.annotation)} | known
         open_ended = False
@@ -123,6 +123,15 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
     return {name: default for name, default in found.items() if default is not inspect.Parameter.empty} | told
 
 
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a function, with annotations evaluated where they are texts (`from __future__ import annotations`)
+    and can be: some name what is there for type checkers alone.
+    """
+    with suppress(Exception):
+        return inspect.signature(function, eval_str=True).parameters
+    return inspect.signature(function).parameters
+
+
 def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
     """Keyword-only parameters of a constructor (of base classes too, where it passes on any keyword), and whether any
     other keyword is accepted: where the base class has no options to pass them on to, or the class is a plug-in's.
@@ -133,7 +142,7 @@ def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect
     for one in function.__mro__ if isinstance(function, type) else (function,):
         if isinstance(one, type) and "__init__" not in vars(one):
             continue
-        parameters = inspect.signature(one).parameters.values()
+        parameters = _parameters(one).values()
         own = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
         found = own | found
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):

@@ -7,6 +7,8 @@ import torch
 from metric_cases import CASES, IMAGES, SIZE, hide, images_of, score
 from unchecked import shapes_unchecked
 
+from triptych.metrics.base import Count, Metric, Total, exact_sum
+
 WHOLE = [range(IMAGES)]
 
 
@@ -27,6 +29,29 @@ def test_sums_of_parts_make_the_whole(name: str) -> None:
         part.update(prediction[image : image + 1], target[image : image + 1])
         merged.add_sums(part.sums())
     assert merged.compute() == score(name, WHOLE)
+
+
+class Written(Metric):
+    """As in a module with `from __future__ import annotations`."""
+
+    total: "Total"
+
+    def update(self, prediction: torch.Tensor, target: torch.Tensor) -> None:
+        self.total += exact_sum(prediction)
+
+    def compute(self) -> dict[str, float]:
+        return {"total": self.total.sum().item()}
+
+
+class WrittenInFull(Written):
+    count: "Count"
+
+
+def test_states_may_be_declared_by_annotations_that_are_texts() -> None:
+    metric = WrittenInFull()
+    metric.update(torch.tensor([1.5, 2.0]), torch.zeros(2))
+    assert metric.compute() == {"total": 3.5}
+    assert metric.count == 0
 
 
 @pytest.mark.parametrize("name", CASES)

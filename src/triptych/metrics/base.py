@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -61,7 +62,7 @@ class Metric(torchmetrics.Metric):
     def __init__(self) -> None:
         super().__init__()
         for part in reversed(type(self).__mro__):
-            for name, annotation in inspect.get_annotations(part).items():
+            for name, annotation in _annotations(part).items():
                 for state in getattr(annotation, "__metadata__", ()):
                     self.add_sum(name, *state)
 
@@ -125,6 +126,15 @@ def check_probabilities(prediction: Tensor) -> None:
         raise ValueError(
             f"prediction has values in [{low:g}, {high:g}]; probabilities are in [0, 1]: apply the sigmoid or softmax."
         )
+
+
+def _annotations(part: type) -> dict[str, Any]:
+    """Annotations of a class, evaluated where they are texts (`from __future__ import annotations`) and can be: some
+    name what is there for type checkers alone.
+    """
+    with suppress(Exception):
+        return inspect.get_annotations(part, eval_str=True)
+    return inspect.get_annotations(part)
 
 
 FRACTION_STEPS = 2.0**24
