@@ -6,6 +6,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 
@@ -15,6 +16,7 @@ import torch
 from networks import TASKS, Formula, local_model, read_ply, write_images
 from PIL import Image
 from torch import nn
+from unchecked import shapes_unchecked
 
 from triptych.assemble import create_model, scored_size
 from triptych.augmentation.presets import TRANSFORMS, build_transform
@@ -273,6 +275,12 @@ def test_images_of_every_kind_agree(tmp_path):
 def test_raises_for_wrong_arrays(image):
     with pytest.raises(ValueError, match="image"):
         to_image_tensor(image)
+
+
+@pytest.mark.parametrize("data", [b"", bytearray(b"\x89PNG"), memoryview(b"ab"), BytesIO(b"")])
+def test_files_in_memory_are_refused_with_the_way_to_read_them(data):
+    with shapes_unchecked(), pytest.raises(TypeError, match=r"image is a [A-Za-z]+; give .*Image\.open\(io\.BytesIO\("):
+        Predictor(local_model())(data)
 
 
 def test_files_are_found_in_order_and_problems_are_one_line(tmp_path):

@@ -124,7 +124,8 @@ def valid_pixels(target: Tensor) -> Tensor:
 
 
 def check_layout(what: str, maps: Tensor, target: Tensor, channels: int | None, target_channels: int | None) -> None:
-    """Raise `ValueError`, naming `what`, unless a batch of maps and its target have their layouts and one size.
+    """Raise `ValueError`, naming `what`, unless a batch of maps and its target have their layouts and one size, and
+    `TypeError` unless they are tensors.
 
     `channels` and `target_channels` are those of float maps `(B, C, H, W)`; `None` stands for integers `(B, H, W)`.
     Arithmetic would spread over a missing axis and compare each image with all others. Shapes and number types are
@@ -136,6 +137,8 @@ def check_layout(what: str, maps: Tensor, target: Tensor, channels: int | None, 
     ValueError: depth has maps float32 (2, 1, 3, 4) and a target float32 (2, 3, 4); give float (2, 1, 3, 4) and float \
 (2, 1, 3, 4): (batch, channels, height, width), NaN where there is no label.
     """
+    if other := [type(each).__name__ for each in (maps, target) if not isinstance(each, Tensor)]:
+        raise TypeError(f"{what} has maps or a target of type {other[0]}; give tensors: torch.from_numpy(...).")
     wanted = [
         (count is not None, (*maps.shape[:1], *(() if count is None else (count,)), *maps.shape[-2:]))
         for count in (channels, target_channels)

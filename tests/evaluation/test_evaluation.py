@@ -14,8 +14,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from training.tiny import RECIPE, Rectangles, change
+from unchecked import shapes_unchecked
 
 from triptych import assemble
 from triptych.datasets import DATASETS
@@ -63,6 +65,18 @@ def test_numbers_are_those_of_the_metrics_fed_with_one_batch(dataset: Rectangles
         metric.update(predictions[name], torch.stack([sample.targets[name] for sample in samples]))
         expected = {key: float(value) for key, value in metric.compute().items()}
         assert evaluation.metrics[name] == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_is_no_dataset_or_no_network_of_ours_is_named(dataset: Rectangles) -> None:
+    class Plain(nn.Module):
+        def forward(self, image: Tensor) -> dict[str, Tensor]:
+            return {"depth": image[:, :1]}
+
+    with shapes_unchecked():
+        with pytest.raises(TypeError, match=r"dataset is a TensorDataset; give a triptych\.DenseDataset"):
+            evaluate(Oracle(), TensorDataset(torch.zeros(2, 3)), dataset.tasks)
+        with pytest.raises(TypeError, match=r"the network returns a dict; return triptych\.Output\(predictions="):
+            evaluate(Plain(), dataset, {"depth": depth()})
 
 
 def test_labelled_images_are_counted_by_task(evaluation: Evaluation) -> None:

@@ -65,6 +65,27 @@ def test_reset_forgets(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_arrays_are_refused_by_their_name(name: str) -> None:
+    prediction, target = images_of(name)
+    with shapes_unchecked(), pytest.raises(TypeError, match=r"maps or a target of type ndarray; give tensors: torch\."):
+        CASES[name].metric().update(prediction, target.numpy())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_targets_of_any_number_type_give_the_same_scores(name: str) -> None:
+    """Masks are often boolean, and maps are kept in half precision."""
+    prediction, target = images_of(name)
+    scores = []
+    for dtype in (torch.bfloat16, torch.float32) if target.is_floating_point() else (torch.bool, torch.int64):
+        metric = CASES[name].metric()
+        rough = target.to(torch.bfloat16).float() if target.is_floating_point() else target == 1
+        with shapes_unchecked():
+            metric.update(prediction if target.is_floating_point() else prediction.clamp(max=1), rough.to(dtype))
+        scores.append(metric.compute())
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_empty_is_nan_without_a_warning(name: str) -> None:
     """Warnings are errors in this suite."""
     metric = CASES[name].metric()

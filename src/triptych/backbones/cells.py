@@ -30,8 +30,13 @@ def pad_image(model: nn.Module, image: Tensor) -> Tensor:
 def predict_maps(model: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
     """Final raw maps at the size of a batch of images, which the network sees padded."""
     height, width = image.shape[-2:]
-    maps = model(pad_image(model, image)).predictions
-    return {name: raw[..., :height, :width] for name, raw in maps.items()}
+    output = model(pad_image(model, image))
+    if not hasattr(output, "predictions"):
+        raise TypeError(
+            f"the network returns a {type(output).__name__}; return triptych.Output(predictions={{task: raw map}}, "
+            "auxiliary=[], features=[])."
+        )
+    return {name: raw[..., :height, :width] for name, raw in output.predictions.items()}
 
 
 def cover_image(

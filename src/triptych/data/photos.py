@@ -85,7 +85,8 @@ def to_image_tensor(image: np.ndarray | Tensor | Image.Image | str | os.PathLike
     if isinstance(image, np.ndarray):
         return _scale(_color_axes(image, f"image is an array of shape {image.shape}"))
     raise TypeError(
-        f"image is a {type(image).__name__}; give a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)."
+        f"image is a {type(image).__name__}; give a path, a PIL image (of the bytes of a file: "
+        "Image.open(io.BytesIO(data))), an array (H, W, 3) or a tensor (3, H, W)."
     )
 
 

@@ -106,6 +106,11 @@ def evaluate_together(
     scoring: Scoring | None = None,
 ) -> list[Evaluation]:
     """`evaluate` for several predictors, which reads every image once."""
+    if not isinstance(dataset, DenseDataset):
+        raise TypeError(
+            f"dataset is a {type(dataset).__name__}; give a triptych.DenseDataset, whose samples have targets by task "
+            "(docs/extend.md)."
+        )
     require_truth(dataset, tasks)
     scoring = scoring or Scoring()
     tasks = scoring.apply(tasks)

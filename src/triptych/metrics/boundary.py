@@ -153,7 +153,7 @@ class BoundaryMetric(Metric):
     ) -> None:
         annotators = target.shape[1] if target.ndim == 4 else 1
         check_layout(type(self).__name__, prediction, target, 1, annotators)
-        pairs = zip(prediction[:, 0].detach().float().cpu().numpy(), target.detach().cpu().numpy(), strict=True)
+        pairs = zip(prediction[:, 0].detach().float().cpu().numpy(), target.detach().float().cpu().numpy(), strict=True)
         with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as pool:
             for counts in pool.map(self._count, *zip(*pairs, strict=True)):
                 if counts is not None:

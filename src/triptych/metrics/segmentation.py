@@ -46,7 +46,7 @@ class SegmentationMetric(Metric):
         check_layout(type(self).__name__, prediction, target, None, None)
         classes = len(self.class_names)
         valid = valid_pixels(target)
-        label, predicted = target[valid], prediction[valid]
+        label, predicted = target[valid].long(), prediction[valid].long()
         _check_range("target", label, classes)
         _check_range("prediction", predicted, classes)
         found = (label[label == predicted], label, predicted)
