@@ -137,6 +137,8 @@ def evaluate_run(
 
     Raises `ValueError` where the JSON has scores of the same weights by another protocol, or on more images than
     `limit`, unless `overwrite` allows to replace them.
+
+    On a CPU, the process keeps and reuses memory that it frees from now on (`mallopt`).
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):

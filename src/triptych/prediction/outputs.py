@@ -87,6 +87,8 @@ def predict_images(
     through `log` and left out. With `resume` images are left as they are that have all their files, recorded as made
     from the same bytes. What earlier calls recorded in the folder stays; `ValueError` where another network, other
     options or another image of the same name made it, unless `overwrite` deletes it.
+
+    On a CPU, the process keeps and reuses memory that it frees from now on (`mallopt`).
     """
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
     chosen = {name: named_choice("product", name, {known: known for known in PRODUCTS}) for name in products}
