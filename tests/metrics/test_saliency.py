@@ -6,7 +6,9 @@ import torch
 from published_metrics import arrays, expected, labels
 from torch import Tensor
 
+from triptych.metrics.boundary import BoundaryMetric
 from triptych.metrics.saliency import SaliencyMetric, count_above
+from triptych.prediction.strips import resize
 
 
 def scored(probability: Tensor, target: Tensor) -> dict[str, float]:
@@ -97,6 +99,14 @@ def test_by_hand() -> None:
     assert scores["maxF"] == pytest.approx(1.3 * 1 / (0.3 * 1 + 2))
     assert scores["maxF_survey"] == pytest.approx(2 / 3)
     assert scores["mIoU_survey"] == pytest.approx(1 / 2)
+
+
+def test_probabilities_that_resizing_rounds_beyond_1_are_scored() -> None:
+    ones, target = torch.ones(1, 1, 100, 100), torch.ones(1, 77, 61, dtype=torch.int64)
+    resized = resize(ones, (77, 61), antialias=True)
+    assert resized.max() > 1
+    assert scored(resized, target)["maxF"] == pytest.approx(1)
+    BoundaryMetric().update(resized, torch.ones_like(resized))
 
 
 @pytest.mark.parametrize("value", [torch.nan, 3.0, -0.25])

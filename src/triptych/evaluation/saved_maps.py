@@ -24,6 +24,7 @@ from triptych.labels.encodings import (
     SaliencyMask,
     without_label,
 )
+from triptych.metrics.base import ROUNDING
 from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE
 
@@ -142,7 +143,7 @@ def _read_probability(stored: np.ndarray, encodings: Encodings) -> Tensor:
     known = stored[~np.isnan(stored)]
     if known.size < stored.size:
         raise ValueError(f"has {stored.size - known.size} NaN pixels; probabilities are in [0, 1]")
-    if known.size and (known.min() < 0 or known.max() > 1):
+    if known.size and (known.min() < -ROUNDING or known.max() > 1 + ROUNDING):
         raise ValueError(
             f"has values in [{known.min():g}, {known.max():g}]; probabilities are in [0, 1]: apply the sigmoid, or "
             "divide by the largest value of the format"

@@ -115,14 +115,18 @@ class Metric(torchmetrics.Metric):
         return self
 
 
+ROUNDING = 1e-4
+"""How far probabilities may lie beyond [0, 1]: maps of ones that are resized are 1.0000002 in places."""
+
+
 def check_probabilities(prediction: Tensor) -> None:
-    """Raise `ValueError` where a predicted map is NaN or leaves [0, 1]."""
+    """Raise `ValueError` where a predicted map is NaN or leaves [0, 1] by more than rounding."""
     if not prediction.numel():
         return
     low, high = (edge.item() for edge in prediction.aminmax())
     if math.isnan(low):
         raise ValueError(f"prediction holds {int(prediction.isnan().sum())} NaN pixels; probabilities are in [0, 1].")
-    if low < 0 or high > 1:
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"prediction has values in [{low:g}, {high:g}]; probabilities are in [0, 1]: apply the sigmoid or softmax."
         )
