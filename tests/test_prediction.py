@@ -277,7 +277,7 @@ def test_raises_for_wrong_arrays(image):
         to_image_tensor(image)
 
 
-@pytest.mark.parametrize("data", [b"", bytearray(b"\x89PNG"), memoryview(b"ab"), BytesIO(b"")])
+@pytest.mark.parametrize("data", [b"", bytearray(b"\x89PNG"), BytesIO(b"")])
 def test_files_in_memory_are_refused_with_the_way_to_read_them(data):
     with shapes_unchecked(), pytest.raises(TypeError, match=r"image is a [A-Za-z]+; give .*Image\.open\(io\.BytesIO\("):
         Predictor(local_model())(data)

@@ -192,7 +192,7 @@ class Predictor:
         `image` is a path, a PIL image, an array `(H, W, 3)` (uint8, or float in [0, 1]) or a tensor `(3, H, W)` in
         [0, 1].
         """
-        if isinstance(image, Sequence) and not isinstance(image, str | bytes | bytearray | memoryview):
+        if isinstance(image, Sequence) and not isinstance(image, str | bytes | bytearray):
             return [self(one) for one in image]
         maps = self.predict(to_image_tensor(image)[None])
         return {name: value[0].cpu().numpy() for name, value in maps.items()}
