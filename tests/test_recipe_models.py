@@ -109,7 +109,6 @@ def test_rooms_has_a_recipe_for_every_decoder_and_architecture_with_and_without_
         assert dataclasses.replace(regularized, **same) == plain
 
 
-@pytest.mark.slow
 def test_options_are_checked_where_annotations_are_texts() -> None:
     """As in a plug-in with `from __future__ import annotations`; some name what only type checkers import."""
 
@@ -122,6 +121,7 @@ def test_options_are_checked_where_annotations_are_texts() -> None:
     require_options("it", build_other, {"width": 4})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(rooms.RECIPES))
 def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
     """At a third of the size: finite losses, and a gradient at every shared parameter."""
