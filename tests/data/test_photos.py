@@ -395,6 +395,17 @@ def test_a_folder_is_found_by_its_own_name_and_not_by_a_link_beside_it(tmp_path:
     assert set(walk_files(tmp_path / "images")) == set(found.values())
 
 
+def test_a_link_to_a_store_beside_it_is_matched_by_the_links_name(tmp_path: Path) -> None:
+    for name in ("store/a_rgb/1.png", "b/rgb/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/rgb").symlink_to("../store/a_rgb", target_is_directory=True)
+    (tmp_path / "a/up").symlink_to("..", target_is_directory=True)
+    assert sorted(match_files(tmp_path, "{scene}/rgb/{key}.png")) == ["a/1", "b/2"]
+    assert sorted(match_files(tmp_path, "{key}.png")) == ["b/rgb/2", "store/a_rgb/1"]
+
+
 def test_a_folder_that_may_not_be_listed_is_an_error_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a/1.png", "b/2.png", "lost+found/3.png"):
         (tmp_path / name).parent.mkdir()

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,7 +13,7 @@ from triptych.data.errors import DataError
 from triptych.data.splits import SPLIT_OF
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats of pictures. By its content Pillow would open a file of any name as one of many others,
 of which some start programs (Ghostscript for PostScript).
 """
@@ -53,10 +53,12 @@ def _walk(
     *,
     strict: bool = False,
     tops: tuple[str, ...] = (),
+    second_names: list[str] | None = None,
 ) -> Iterator[str]:
     """List what is wanted of a folder and those in it; `tops` are the folders whose listing this is part of.
 
-    A folder that may not be listed raises `DataError` if `strict`, else it is left out with a warning.
+    A folder that may not be listed raises `DataError` if `strict`, else it is left out with a warning. Links to folders
+    that are listed under their own names are not followed; they are added to `second_names`.
     """
     wants = wants or _is_readable
     real = os.path.realpath(folder)
@@ -80,7 +82,9 @@ def _walk(
     yield from (entry.path for entry in entries if wants(entry))
     for each in folders:
         if not (each.is_symlink() and _lies_below(tops, os.path.realpath(each.path))):
-            yield from _walk(each.path, seen, wants, strict=strict, tops=tops)
+            yield from _walk(each.path, seen, wants, strict=strict, tops=tops, second_names=second_names)
+        elif second_names is not None:
+            second_names.append(each.path)
 
 
 def _lies_below(tops: Iterable[str], folder: str) -> bool:
@@ -185,6 +189,17 @@ def _on_disk(root: Path, folder: str) -> Path:
     return root
 
 
+def _names_to_match(folder: str, found: Mapping[str, Path]) -> Iterator[str]:
+    """All files below a folder by their own names, then by those that links give them (`a/rgb -> ../store/a`), but for
+    what was `found` by its own.
+    """
+    links: list[str] = []
+    yield from _walk(folder, set(), strict=True, second_names=links)
+    own = set(map(os.path.realpath, found.values())) if links else set()
+    for link in links:
+        yield from (name for name in _walk(link, set(), strict=True) if os.path.realpath(name) not in own)
+
+
 def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
     if len(re.findall(r"{key}|{name}", pattern)) != 1 or pattern.count(SCENE) > 1:
         raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
@@ -197,7 +212,7 @@ def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
     below = f"{folder.relative_to(root).as_posix()}/".removeprefix("./")
     found: dict[str, Path] = {}
     # As texts: of thousands of files, most of the time would go into making paths of their names.
-    for name in _walk(str(folder), set(), strict=True):
+    for name in _names_to_match(str(folder), found):
         told = below + name[len(str(folder)) :].lstrip(os.sep).replace(os.sep, "/")
         match = expression.fullmatch(composed(told))
         if match is None:
