@@ -93,6 +93,28 @@ def check_writable(folder: Path, cure: str) -> None:
         raise OSError(f"cannot write to {folder} ({error.strerror}); {cure}.") from error
 
 
+def check_target(path: Path, cure: str) -> None:
+    """Raise an `OSError` of one line where a file that somebody names for a result cannot be written, before any work
+    instead of after it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; {cure}.")
+    if not _is_stream(path):
+        check_writable(path.resolve().parent, cure)
+
+
+def write_named(path: Path, text: str) -> None:
+    """Write a file that somebody names for a result: as `write_text`, where a link leads to; into a pipe or device."""
+    if _is_stream(path):
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_text(path.resolve(), text)
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8, with the line ends of the text on every system, whole or not at all."""
     with written_whole(path) as partial:

@@ -1,9 +1,12 @@
 """The doctor names every planted fault, its file and its cure, and finds nothing in clean data."""
 
 import json
+import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from triptych.datasets.folder import Folder
 from triptych.doctor.examine import examine
 from triptych.doctor.report import Report, describe
 from triptych.doctor.sheet import draw_dataset
+from triptych.files import check_target, write_named
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -248,6 +252,26 @@ def test_a_part_can_be_looked_at(clinic: Path) -> None:
     report = examine(clinic, limit=2)
     assert report.files == 2 * 2 * 6
     assert report.findings == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
+def test_results_go_where_links_lead_and_into_pipes(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "report.json", tmp_path / "pipe"
+    (tmp_path / "shared").mkdir()
+    link.symlink_to("shared/report.json")
+    os.mkfifo(pipe)
+    check_target(link, "name another file")
+    write_named(link, "{}")
+    assert link.is_symlink()
+    assert (tmp_path / "shared/report.json").read_text() == "{}"
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        check_target(pipe, "name another file")
+        write_named(pipe, "{}")
+        assert read.result(timeout=20) == "{}"
+    assert pipe.is_fifo()
+    with pytest.raises(IsADirectoryError, match="shared is a folder; name another file"):
+        check_target(tmp_path / "shared", "name another file")
 
 
 def test_the_command_ends_with_a_verdict_a_json_and_an_exit_code(

@@ -135,7 +135,7 @@ def data_doctor(
     """
     from triptych.doctor.examine import examine
     from triptych.doctor.report import Report, describe, describe_weights
-    from triptych.files import check_writable, write_text
+    from triptych.files import check_target, write_named
 
     def look() -> Report:
         with _progress_bars() as show:
@@ -151,15 +151,17 @@ def data_doctor(
             )
 
     if json_file is not None:
-        check_writable(json_file.parent, "give --json another file")
+        check_target(json_file, "give --json another file")
     report = look()
     if fix and _mend(folder, report, root, ask=not yes):
         report = look()  # the folder is examined again to see what was fixed
-    print(describe(report, examples=examples))
-    if class_weights:
-        print(describe_weights(report))
-    if json_file is not None:
-        write_text(json_file, report.to_json())
+    try:
+        if json_file is not None:
+            write_named(json_file, report.to_json())
+    finally:  # shown even where the file cannot be written
+        print(describe(report, examples=examples))
+        if class_weights:
+            print(describe_weights(report))
     if report.num_errors:
         raise SystemExit(1)
 
