@@ -3,7 +3,6 @@
 import errno
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -82,7 +81,7 @@ def as_word(path: Path) -> str:
     >>> as_word(Path("runs/mine")), as_word(Path("my photos"))
     ('runs/mine', "'my photos'")
     """
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+    return f'"{path}"' if os.name == "nt" else shlex.quote(str(path))  # no file name holds " there
 
 
 def _send_nowhere(file: IO[str]) -> None:

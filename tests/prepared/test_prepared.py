@@ -317,6 +317,7 @@ def test_nothing_else_is_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be prepared"):
         prepare(Gallery(2, damaged=1), tmp_path, split="train", tasks=("depth",), overwrite=True)
     assert len(Prepared(tmp_path).tasks) == 6  # the old one stays until the new one is whole
+    (tmp_path / "train/.DS_Store").touch()  # as soon as a Mac has looked at the folder
     prepare(Gallery(2), tmp_path, split="train", tasks=("depth",), overwrite=True)
     assert list(Prepared(tmp_path).tasks) == ["depth"]
     (tmp_path / "mine").mkdir()

@@ -58,7 +58,7 @@ def masked_mean(error: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Scal
     if valid.shape not in (error.shape, one_channel):
         raise ValueError(
             f"masked_mean: error is {tuple(error.shape)}, its mask {tuple(valid.shape)}; give {tuple(one_channel)}: "
-            "the mask of label maps (B, H, W) lacks the axis of channels, valid[:, None]."
+            "valid[:, None] of label maps (B, H, W), which lack the axis of channels, else valid.expand_as(error)."
         )
     return ratio((error * valid).sum(), valid.sum())
 

@@ -116,7 +116,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
         if differing and (other := _not_of_preparations(place)):
             raise DataError(
                 f"{place} holds {other[0]}, which is not of a prepared set",
-                "give another --out: --overwrite replaces prepared sets alone",
+                "move it away, or give another --out: --overwrite replaces prepared sets alone",
             )
         if differing == ["inputs"] and not overwrite:
             raise DataError(
@@ -137,12 +137,18 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     return part
 
 
+_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
 def _not_of_preparations(place: Path) -> list[str]:
-    """Names in a folder that no preparation wrote: with the folder, somebody's photographs would be deleted."""
+    """Names in a folder that no preparation wrote: with the folder, somebody's photographs would be deleted. What
+    systems put there (`.DS_Store`, `Thumbs.db`) does not count.
+    """
     return [
         path.name
         for path in sorted(place.iterdir())
-        if not (path.name in (MANIFEST, PLAN) or path.with_suffix(".records").is_file() or _is_unfinished(path))
+        if not (path.name in (MANIFEST, PLAN, *_SYSTEMS) or path.name.startswith((".nfs", "._")))
+        and not (path.with_suffix(".records").is_file() or _is_unfinished(path))
     ]
 
 
