@@ -116,15 +116,17 @@ def sharper(arm: str) -> list[str]:
     )
 
 
-def over_alone(study: str, arm: str, alone: str, seeds: range, t: float) -> list[float]:
-    """Points on NYUv2's four tasks over the network alone, with their 95 % interval over seeds."""
+def over_alone(study: str, arm: str, alone: str, seeds: range, t: float, *, than: str = "") -> list[float]:
+    """Points on NYUv2's four tasks over the network alone (more `than` another arm has), with their 95 % interval over
+    seeds.
+    """
     text = (ROOT / "results" / f"{study}.jsonl").read_text(encoding="utf-8")
     scores = {(row["arm"], row["seed"]): row["scores"] for row in map(json.loads, text.splitlines())}
     values = []
     for seed in seeds:
-        before, after = scores[alone, seed], scores[arm, seed]
+        before, after, other = scores[alone, seed], scores[arm, seed], scores[than or alone, seed]
         signs = {"semseg": 1, "boundary": 1, "normals": -1, "depth": -1}
-        values.append(100 * mean([sign * (after[name] - before[name]) / before[name] for name, sign in signs.items()]))
+        values.append(100 * mean([sign * (after[name] - other[name]) / before[name] for name, sign in signs.items()]))
     half = t * deviation(values) / math.sqrt(len(values))
     return [mean(values), mean(values) - half, mean(values) + half]
 
@@ -148,6 +150,11 @@ def pseudo_labels() -> list[str]:
 def cvm(arm: str) -> list[str]:
     """Points of an arm of CvM over the network on the same images."""
     return [f"{value:.2f}" for value in over_alone("cvm", arm, "frames", range(400, 404), T3)]
+
+
+def cvm_more(arm: str, than: str) -> list[str]:
+    """What one arm of CvM has more than another, in points over the network on the same images."""
+    return [f"{value:+.2f}" for value in over_alone("cvm", arm, "frames", range(400, 404), T3, than=than)]
 
 
 def constant_weight() -> list[str]:
@@ -205,6 +212,10 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (MISSING, "hurt**, by {} points ({} to {}).", pseudo_labels),
     (MISSING, "without it**: +{} points (95 % +{} to +{};", lambda: cvm("true")),
     (MISSING, "matches nothing gains as well**: +{} points ({} to {};", lambda: cvm("single")),
+    (MISSING, "branch beside the network alone {} points ({} to {}),", lambda: cvm_more("branch", "alone")),
+    (MISSING, "beside CvM {} ({} to {})", lambda: cvm_more("both", "true")),
+    (MISSING, "twice the images {} ({} to {}),", lambda: cvm_more("frames", "alone")),
+    (MISSING, "Three neighbors have {} points ({} to {}).", lambda: cvm_more("more", "true")),
     ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
 ]
 
