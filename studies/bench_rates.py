@@ -53,7 +53,7 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
 
 
 NAMES = tuple(name(network, rate) for network in NETWORKS for rate in RATES)
-STUDY = Study("bench-rates", "", arms, dict.fromkeys(NAMES, (SEED,)), score)
+STUDY = Study("bench-rates", "82585235", arms, dict.fromkeys(NAMES, (SEED,)), score)
 
 
 def gains(found: list[rows.Row], network: str) -> dict[float, float]:
