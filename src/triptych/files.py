@@ -189,9 +189,9 @@ def remove_partials(folder: Path, name: str = "") -> None:
 
 
 def is_abandoned(path: Path, *, after: float = ABANDONED) -> bool:
-    """Whether the process that was writing a partial file or folder is gone, or its thread where that is this process
-    (this thread itself is done with it); for a process of another machine that shares the folder, whether nothing
-    changed for `after` seconds.
+    """Tell whether nobody writes a partial file or folder any more: its process has ended, or its thread where that is
+    this process (this thread itself is done with it). A process of another machine that shares the folder counts as
+    ended when nothing changed for `after` seconds.
     """
     *name, process, _ = path.name.split(".")
     # Earlier versions wrote no thread, before no machine, `.<name>.<process>.partial`, and before no process.
@@ -224,7 +224,7 @@ _HERE, _EXCHANGE = -100, 2
 
 
 def _is_running(process: str, thread: str) -> bool:
-    """Whether another process runs, or another thread of this one."""
+    """Tell whether the writer runs: another process, or another thread of this one."""
     if process == str(os.getpid()):
         others = {str(each.native_id) for each in threading.enumerate()} - {str(threading.get_native_id())}
         return thread in others

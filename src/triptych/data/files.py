@@ -88,7 +88,7 @@ def _walk(
 
 
 def _lies_below(tops: Iterable[str], folder: str) -> bool:
-    """Whether a folder is listed under its own name, so that a link beside it must not take its files away from it."""
+    """Tell whether a folder lies below one of `tops`, with no hidden folder between: it is listed by its own name."""
     inside = (folder.removeprefix(top) for top in tops if folder.startswith(top))
     return any(rest.startswith(os.sep) and f"{os.sep}." not in rest for rest in inside)
 

@@ -116,7 +116,7 @@ class Metric(torchmetrics.Metric):
 
 
 ROUNDING = 1e-4
-"""How far probabilities may lie beyond [0, 1]: maps of ones that are resized are 1.0000002 in places."""
+"""Tolerance of probabilities beyond [0, 1]: resizing maps of ones gives 1.0000002 in places."""
 
 
 def check_probabilities(prediction: Tensor) -> None:

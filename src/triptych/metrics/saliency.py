@@ -24,8 +24,8 @@ class SaliencyMetric(Metric):
     computes it; only five of its thresholds differ. `maxF_survey`: largest F1 over 0.20, 0.25 .. 0.90 (p > t) from
     precision and recall averaged over images, and `mIoU_survey` the largest mean IoU of the images, where an empty
     prediction of an empty label counts 1 (survey). `mae` is the mean of |p - label|. Memory does not grow with the
-    number of images. NaN in a labelled pixel makes every number NaN; a prediction
-    outside [0, 1] there raises `ValueError`.
+    number of images. NaN in a labelled pixel makes every number NaN; a prediction outside [0, 1] there, by more than
+    rounding, raises `ValueError`.
 
     >>> metric = SaliencyMetric()
     >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.3]]]]), torch.tensor([[[1, 0, 0]]]))
