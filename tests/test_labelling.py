@@ -28,16 +28,12 @@ from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.offline import score
 from triptych.folders.descriptor import PseudoLabels
 from triptych.folders.guessing import describe_folder, write_descriptor
-from triptych.labels.encodings import (
-    BoundaryMask,
-    Depth,
-    Labels,
-    Normals,
-    SaliencyMask,
-    Values,
-    describe_encoding,
-    hash_encoding,
-)
+from triptych.labels.base import describe_encoding, hash_encoding
+from triptych.labels.classes import Labels
+from triptych.labels.depth import Depth
+from triptych.labels.masks import BoundaryMask, SaliencyMask
+from triptych.labels.normals import Normals
+from triptych.labels.values import Values
 from triptych.prediction import labelling
 from triptych.prediction.confidence import Confident
 from triptych.prediction.events import event_level

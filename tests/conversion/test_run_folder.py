@@ -22,7 +22,7 @@ from triptych.evaluation.run import evaluate_run, open_scored_split
 from triptych.export.profile import profile
 from triptych.export.run import export_run
 from triptych.labels.axes import CAMERA
-from triptych.labels.encodings import Normals
+from triptych.labels.normals import Normals
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor
 from triptych.prediction.outputs import advise_size

@@ -23,7 +23,12 @@ from triptych.data.lists import read_text
 from triptych.data.photos import read_image
 from triptych.datasets.folder import Folder
 from triptych.folders.camera_files import CameraFiles
-from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Normals, SaliencyMask, Values
+from triptych.labels.base import Encoding
+from triptych.labels.classes import Labels
+from triptych.labels.depth import Depth
+from triptych.labels.masks import BoundaryMask, SaliencyMask
+from triptych.labels.normals import Normals
+from triptych.labels.values import Values
 from triptych.recipes.config import DataConfig, Recipe, read_recipe, to_json
 
 DEPTH = np.arange(12, dtype=np.float32).reshape(3, 4) + 0.5

@@ -33,20 +33,13 @@ from triptych.doctor.inspection import inspect_sample
 from triptych.folders.camera_files import CameraFiles
 from triptych.folders.descriptor import parse_descriptor
 from triptych.folders.guessing import describe_folder, write_descriptor
+from triptych.labels.base import Encoding, describe_encoding, hash_encoding, is_stored_in
+from triptych.labels.classes import Labels
+from triptych.labels.depth import Depth
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.encodings import (
-    DIRECTIONS,
-    BoundaryMask,
-    Depth,
-    Encoding,
-    Labels,
-    Normals,
-    SaliencyMask,
-    Values,
-    describe_encoding,
-    hash_encoding,
-    is_stored_in,
-)
+from triptych.labels.masks import BoundaryMask, SaliencyMask
+from triptych.labels.normals import DIRECTIONS, Normals
+from triptych.labels.values import Values
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare
 from triptych.recipes.config import AdaptationConfig, DataConfig, Recipe, split_domain, with_root

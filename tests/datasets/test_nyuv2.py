@@ -20,7 +20,7 @@ from triptych.data.subset import find_shared
 from triptych.datasets.labelled_file import LabelledFile
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import DIRECTIONS
+from triptych.labels.normals import DIRECTIONS
 from triptych.labels.tables import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
 from triptych.types import IGNORE
 

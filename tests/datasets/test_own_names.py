@@ -9,7 +9,8 @@ import torch
 from saved_maps import save
 
 from triptych.datasets.folder import Folder
-from triptych.labels.encodings import ENCODINGS, Values
+from triptych.labels.encodings import ENCODINGS
+from triptych.labels.values import Values
 from triptych.losses.pixel import VALUES
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
 

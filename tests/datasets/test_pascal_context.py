@@ -19,7 +19,7 @@ from triptych.datasets import DATASETS
 from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
 from triptych.evaluation.run import find_scoring
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import DIRECTIONS
+from triptych.labels.normals import DIRECTIONS
 from triptych.labels.tables import NAMES_21, NAMES_60, PARTS, fine_names
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare

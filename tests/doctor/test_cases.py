@@ -23,7 +23,7 @@ from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
 from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.guessing import describe_folder
-from triptych.labels.encodings import BoundaryMask, SaliencyMask
+from triptych.labels.masks import BoundaryMask, SaliencyMask
 from triptych.types import IGNORE
 
 SIZE = (12, 16)
@@ -646,7 +646,7 @@ def test_a_mask_of_16_bits_that_never_reaches_half_of_its_range_needs_a_threshol
 
 def test_unlabelled_values_do_not_pass_through_a_class(tmp_path: Path) -> None:
     """-1 in int8 is the last value of a table of 65536, NaN as 255 is the object of a mask."""
-    from triptych.labels.encodings import Labels
+    from triptych.labels.classes import Labels
 
     for stored in (np.array([[-1, 0]], np.int8), np.array([[-1, 0]]), np.array([[np.nan, 0]])):
         for extra in ({}, {"offset": 1}, {"map": {"0": 1, "255": 0}}):

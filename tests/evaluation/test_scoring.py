@@ -27,7 +27,7 @@ from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, find_rule
 from triptych.evaluation.saved_maps import Encodings, read_prediction
-from triptych.labels.encodings import Normals
+from triptych.labels.normals import Normals
 from triptych.metrics import BoundaryMetric
 from triptych.report.scores import write_page
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from triptych.conversion.base import ConversionReport, Network
-from triptych.labels.encodings import DIRECTIONS, Normals
+from triptych.labels.normals import DIRECTIONS, Normals
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task
 

@@ -21,7 +21,7 @@ from triptych.conversion.normals import directions, turn_normals
 from triptych.datasets import DATASETS
 from triptych.files import write_text
 from triptych.labels.axes import CAMERA
-from triptych.labels.encodings import DIRECTIONS, Normals
+from triptych.labels.normals import DIRECTIONS, Normals
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.named_parts import check_options

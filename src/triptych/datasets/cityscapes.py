@@ -22,7 +22,8 @@ from triptych.data.errors import DataError
 from triptych.data.files import walk_files
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
-from triptych.labels.encodings import Depth, Encoding
+from triptych.labels.base import Encoding
+from triptych.labels.depth import Depth
 from triptych.labels.street import CITYSCAPES_19, CITYSCAPES_NAMES, SPACES, street_labels
 from triptych.lookup import named_choice, parse_json
 from triptych.types import IGNORE, Camera

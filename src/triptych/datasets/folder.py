@@ -28,7 +28,8 @@ from triptych.folders.descriptor import (
 )
 from triptych.folders.guessing import describe_folder
 from triptych.folders.places import suggest_root
-from triptych.labels.encodings import BoundaryMask, describe_encoding, is_stored_in
+from triptych.labels.base import describe_encoding, is_stored_in
+from triptych.labels.masks import BoundaryMask
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
 

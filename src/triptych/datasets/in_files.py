@@ -23,8 +23,8 @@ from triptych.data.label_files import StoredCounts, read_counts
 from triptych.data.photos import StoredPhoto, read_image_size, read_photo, read_sparse
 from triptych.datasets.splitting import keep_present
 from triptych.datasets.variants import recognize
+from triptych.labels.base import Encoding, describe_encoding
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.encodings import Encoding, describe_encoding
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera, Sample

@@ -26,7 +26,10 @@ from triptych.datasets.labelled_file import LabelledFile
 from triptych.datasets.splitting import read_keys, take_held_out
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
-from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
+from triptych.labels.base import Encoding
+from triptych.labels.depth import Depth
+from triptych.labels.masks import BoundaryMask
+from triptych.labels.normals import Normals
 from triptych.labels.tables import labels_of_13, labels_of_40, labels_of_names
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample

@@ -26,7 +26,10 @@ from triptych.data.lists import read_text
 from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
-from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
+from triptych.labels.base import Encoding
+from triptych.labels.depth import Depth
+from triptych.labels.masks import BoundaryMask
+from triptych.labels.normals import Normals
 from triptych.lookup import named_choice, parse_json
 from triptych.types import Camera, Sample
 

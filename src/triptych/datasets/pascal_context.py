@@ -22,7 +22,10 @@ from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.splitting import read_keys
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, axes_by_look
-from triptych.labels.encodings import Encoding, Normals, PartLabels, SaliencyMask
+from triptych.labels.base import Encoding
+from triptych.labels.classes import PartLabels
+from triptych.labels.masks import SaliencyMask
+from triptych.labels.normals import Normals
 from triptych.labels.tables import (
     decode_parts,
     has_normals,

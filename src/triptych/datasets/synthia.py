@@ -22,7 +22,8 @@ from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.splitting import PAPER_CODE, take_held_out, take_paper_code
 from triptych.datasets.variants import AUTO, Variant
-from triptych.labels.encodings import Depth, Encoding
+from triptych.labels.base import Encoding
+from triptych.labels.depth import Depth
 from triptych.labels.street import SPACES, SYNTHIA_NAMES, street_labels
 from triptych.lookup import named_choice
 from triptych.types import Camera

@@ -17,9 +17,13 @@ from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_s
 from triptych.data.integrity import find_damage, is_lossy
 from triptych.data.photos import StoredPhoto
 from triptych.doctor.findings import Edit, Problem, text_and_cure
+from triptych.labels.base import Encoding
+from triptych.labels.classes import Labels
+from triptych.labels.depth import Depth
 from triptych.labels.depth_guesses import find_far_plane, percentile
-from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import is_mark
+from triptych.labels.masks import BoundaryMask, Mask
+from triptych.labels.normals import Normals
 from triptych.labels.readings import CURES_OF_READINGS, LOGARITHM, find_misreading
 from triptych.labels.summaries import color_codes, color_of, count_values
 from triptych.types import IGNORE, Camera, valid_pixels

@@ -26,8 +26,12 @@ from triptych.doctor.file_checks import (
 )
 from triptych.doctor.findings import Finding, Problem, text_and_cure
 from triptych.labels.axes import assumed_camera
+from triptych.labels.base import Encoding, without_label
+from triptych.labels.classes import Labels
+from triptych.labels.depth import Depth
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals, without_label
+from triptych.labels.masks import Mask
+from triptych.labels.normals import Normals
 from triptych.labels.summaries import count_values
 from triptych.types import Camera, Sample, valid_pixels
 

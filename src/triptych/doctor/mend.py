@@ -22,7 +22,7 @@ from triptych.files import write_text
 from triptych.folders.descriptor import FILE_NAME, Descriptor, list_files
 from triptych.folders.guessing import describe_folder
 from triptych.folders.toml_text import as_toml, keep_old, set_option
-from triptych.labels.encodings import Encoding
+from triptych.labels.base import Encoding
 from triptych.lookup import grouped
 
 

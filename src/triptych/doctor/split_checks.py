@@ -16,7 +16,7 @@ from triptych.doctor.findings import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 from triptych.folders.descriptor import Descriptor, list_files, list_images
 from triptych.folders.unnamed import find_rest
-from triptych.labels.encodings import Encoding
+from triptych.labels.base import Encoding
 from triptych.labels.words import unused_marks
 from triptych.lookup import grouped
 from triptych.types import IGNORE

@@ -13,17 +13,12 @@ from torch import Tensor
 
 from triptych.data.errors import DataError
 from triptych.labels.axes import CAMERA, Axes, agreement, turn
+from triptych.labels.base import Encoding, without_label
+from triptych.labels.classes import Labels, PartLabels
+from triptych.labels.depth import Depth
 from triptych.labels.depth_guesses import unit_of_names
-from triptych.labels.encodings import (
-    BoundaryMask,
-    Depth,
-    Encoding,
-    Labels,
-    Normals,
-    PartLabels,
-    SaliencyMask,
-    without_label,
-)
+from triptych.labels.masks import BoundaryMask, SaliencyMask
+from triptych.labels.normals import Normals
 from triptych.metrics.base import ROUNDING
 from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE

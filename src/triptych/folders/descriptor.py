@@ -18,7 +18,10 @@ from triptych.data.shares import DRAWS, GROUPS, draw_splits, fit_shares
 from triptych.data.splits import ALL
 from triptych.folders.camera_files import CameraFiles
 from triptych.folders.toml_text import as_toml
-from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
+from triptych.labels.base import LATER, Encoding
+from triptych.labels.classes import Labels
+from triptych.labels.encodings import ENCODINGS
+from triptych.labels.masks import BoundaryMask
 from triptych.lookup import build, named_choice, require_kind
 
 FILE_NAME = "dataset.toml"

@@ -47,8 +47,8 @@ from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, sugge
 from triptych.folders.toml_text import keep_old, section
 from triptych.folders.unnamed import find_offers, find_photographs, find_rest, find_taken
 from triptych.labels.axes import FOV, assumed_camera, guess_normals
+from triptych.labels.base import hash_encoding, lies_on
 from triptych.labels.depth_guesses import guess_depth
-from triptych.labels.encodings import hash_encoding, lies_on
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
 from triptych.labels.words import (
     IMAGES,

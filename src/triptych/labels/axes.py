@@ -10,9 +10,10 @@ import torch
 from triptych.data.arrays import read_array
 from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
+from triptych.labels.base import Encoding
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
 from triptych.labels.guesses import Guess
+from triptych.labels.normals import DIRECTIONS, Normals
 from triptych.labels.summaries import read_some
 from triptych.types import Camera
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.labels.encodings import COLORED_DEPTH
+from triptych.labels.depth import COLORED_DEPTH
 from triptych.labels.guesses import Guess
 from triptych.labels.readings import CURES_OF_READINGS, LOGARITHM, count_misreadings
 from triptych.labels.summaries import layout, read_some, why_unreadable

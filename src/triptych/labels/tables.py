@@ -18,7 +18,7 @@ from torch import Tensor
 from triptych import tasks
 from triptych.data.errors import DataError
 from triptych.data.lists import packaged_lines, read_lines
-from triptych.labels.encodings import Encoding
+from triptych.labels.base import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, UNUSED, Camera
 

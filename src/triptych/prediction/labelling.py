@@ -31,7 +31,9 @@ from triptych.folders.descriptor import (
     split_names,
 )
 from triptych.folders.toml_text import append_section, drop_section, is_text_of, keep_old, place_of_old, section
-from triptych.labels.encodings import ENCODINGS, BoundaryMask, hash_encoding, is_stored_in
+from triptych.labels.base import hash_encoding, is_stored_in
+from triptych.labels.encodings import ENCODINGS
+from triptych.labels.masks import BoundaryMask
 from triptych.lookup import named_choice
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.confidence import split_confidences

@@ -16,7 +16,7 @@ from triptych.data.errors import DataError
 from triptych.datasets.folder import Folder
 from triptych.files import naming_damage, written_whole
 from triptych.folders.descriptor import PSEUDO, Descriptor
-from triptych.labels.encodings import Encoding
+from triptych.labels.base import Encoding
 from triptych.tasks import Task
 from triptych.types import Camera, valid_pixels
 
