@@ -6,8 +6,8 @@ import torch
 from networks import TASKS, local_model
 from PIL import Image
 
-from triptych.data.arrays import open_picture
 from triptych.data.photos import StoredPhoto, read_image, read_image_size, read_orientation, read_photo
+from triptych.data.pictures import open_picture
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strips import (
     Batch,

@@ -67,7 +67,7 @@ def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]
 
 def _set_max_pixels(values: Sequence[str]) -> None:
     """Set the limit of pixels of pictures, for the processes that a verb starts too."""
-    from triptych.data.arrays import MAX_PIXELS, check_pixels
+    from triptych.data.limits import MAX_PIXELS, check_pixels
 
     for value in values:
         os.environ[MAX_PIXELS] = str(check_pixels(value, "--max-pixels"))

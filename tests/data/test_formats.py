@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from triptych.assemble import build_dataset
-from triptych.data.arrays import MAX_PIXELS, read_array
+from triptych.data.arrays import read_array
 from triptych.data.errors import UnreadableFileError
 from triptych.data.files import list_split_folders, match_files
+from triptych.data.limits import MAX_PIXELS
 from triptych.data.lists import read_text
 from triptych.data.photos import read_image
 from triptych.datasets.folder import Folder

@@ -20,7 +20,6 @@ from triptych.data.cameras import UPRIGHT_MATRICES, turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files, walk_files
 from triptych.data.photos import (
-    ORIENTATION,
     read_image,
     read_image_size,
     read_orientation,
@@ -28,6 +27,7 @@ from triptych.data.photos import (
     read_sparse,
     to_image_tensor,
 )
+from triptych.data.pictures import ORIENTATION
 from triptych.data.predicted import find_images
 from triptych.datasets import open_dataset
 from triptych.datasets.folder import Folder

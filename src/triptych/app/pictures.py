@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from triptych.data.arrays import without_pillows_limit
 from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
 from triptych.data.files import FORMATS
 from triptych.data.photos import to_image_tensor, to_pixels, upright_size
+from triptych.data.pictures import without_pillows_limit
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.calibration import describe_unscaled

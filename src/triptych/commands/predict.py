@@ -168,7 +168,7 @@ def app(
     for package in ("starlette", "uvicorn"):
         import_extra(package, "app", "the app needs")
     from triptych.app.server import Limits, make_app, serve
-    from triptych.data.arrays import most_pixels
+    from triptych.data.limits import most_pixels
     from triptych.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(run, resize=True, shorter_side=shorter_side or None, device=device)

@@ -1,6 +1,9 @@
-"""Errors of data, with the problem and its cure as two separate texts."""
+"""Errors of data, with the problem and its cure as two separate texts, and the name of a file in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 
 class DataError(ValueError):
@@ -34,3 +37,17 @@ class DataError(ValueError):
 
 class UnreadableFileError(DataError, OSError):
     """A file that is damaged, or of a kind that is not read."""
+
+
+@contextmanager
+def naming(path: Path, what: str = "cannot be read", cure: str = "") -> Iterator[None]:
+    """Turn any error inside into an `UnreadableFileError` that names the file; `cure` is for one that has none."""
+    try:
+        yield
+    except (FileNotFoundError, MemoryError, UnreadableFileError):
+        raise
+    except DataError as error:
+        raise UnreadableFileError.about(f"{path} {what}", error) from error
+    # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
+    except Exception as error:
+        raise UnreadableFileError(f"{path} {what}: {str(error).replace(f' {str(path)!r}', '')}", cure) from error

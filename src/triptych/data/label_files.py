@@ -11,16 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from triptych.data.arrays import (
-    ORIENTATION,
-    is_wide_tiff,
-    naming,
-    open_picture,
-    pixel_values,
-    read_array,
-    read_tag,
-)
-from triptych.data.errors import DataError
+from triptych.data.arrays import read_array
+from triptych.data.errors import DataError, naming
+from triptych.data.pictures import ORIENTATION, is_wide_tiff, open_picture, pixel_values, read_tag
 
 STRETCHED = {"L;2": 85, "L;4": 17}
 """Factors by which Pillow scales grey values of 2 and 4 bits, but not the shade marked as transparent."""

@@ -25,23 +25,22 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from triptych.data.arrays import (
+from triptych.data.arrays import read_array
+from triptych.data.cameras import stored_size
+from triptych.data.errors import DataError, naming
+from triptych.data.files import ARRAYS
+from triptych.data.pictures import (
     BITS_PER_SAMPLE,
     BLACK_IS_ZERO,
     ORIENTATION,
     PHOTOMETRIC,
     check_black_is_zero,
     is_wide_tiff,
-    naming,
     open_picture,
     pixel_values,
-    read_array,
     read_tag,
     signed_values,
 )
-from triptych.data.cameras import stored_size
-from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3

@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
-from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides, read_array
+from triptych.data.arrays import read_array
 from triptych.data.base import DenseDataset, as_neighbor, missing_view
 from triptych.data.errors import DataError
 from triptych.data.label_files import StoredCounts, read_counts
 from triptych.data.photos import StoredPhoto, read_image_size, read_photo, read_sparse
+from triptych.data.shapes import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides
 from triptych.datasets.splitting import keep_present
 from triptych.datasets.variants import recognize
 from triptych.labels.base import Encoding, describe_encoding

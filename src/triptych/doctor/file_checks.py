@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides
 from triptych.data.integrity import find_damage, is_lossy
 from triptych.data.photos import StoredPhoto
+from triptych.data.shapes import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides
 from triptych.doctor.findings import Edit, Problem, text_and_cure
 from triptych.labels.base import Encoding
 from triptych.labels.classes import Labels

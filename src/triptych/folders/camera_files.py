@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from triptych.data.arrays import NUMPY
 from triptych.data.cameras import focal_length, intrinsics_matrix, stored_size, turn_intrinsics
+from triptych.data.containers import NUMPY
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
 from triptych.lookup import named_choice, parse_json

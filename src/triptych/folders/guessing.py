@@ -13,19 +13,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import (
-    OTHER_SHAPE,
-    TRANSPOSED,
-    have_one_shape,
-    have_swapped_sides,
-    list_entries,
-    read_array,
-    read_size,
-)
+from triptych.data.arrays import list_entries, read_array, read_size
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
 from triptych.data.lists import read_lines, read_text
 from triptych.data.photos import read_image_size, read_orientation
+from triptych.data.shapes import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides
 from triptych.data.shares import fit_shares
 from triptych.data.splits import ALL, SPLIT_OF, SPLITS
 from triptych.files import write_text

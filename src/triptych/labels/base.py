@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import CONTAINERS, channel_axis, read_array
+from triptych.data.arrays import channel_axis, read_array
+from triptych.data.containers import CONTAINERS
 from triptych.data.errors import DataError
 from triptych.data.label_files import read_label
 from triptych.labels.summaries import opaque_pixels
