@@ -21,7 +21,8 @@ from triptych.data.base import DenseDataset, as_neighbor
 from triptych.data.fingerprints import as_noted
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, SomeTasks, Subset, spread
-from triptych.datasets.mixed import Mixed, take_turns
+from triptych.datasets.mixed import Mixed
+from triptych.datasets.mixed_turns import take_turns
 from triptych.models.cvm import known_views
 from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
