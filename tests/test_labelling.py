@@ -27,7 +27,8 @@ from triptych.doctor.examine import examine
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.offline import score
 from triptych.folders.descriptor import PseudoLabels
-from triptych.folders.guessing import describe_folder, write_descriptor
+from triptych.folders.guessing import describe_folder
+from triptych.folders.writing import write_descriptor
 from triptych.labels.base import describe_encoding, hash_encoding
 from triptych.labels.classes import Labels
 from triptych.labels.depth import Depth

@@ -19,14 +19,7 @@ from triptych.data.arrays import read_array
 from triptych.data.cameras import UPRIGHT_MATRICES, turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files, walk_files
-from triptych.data.photos import (
-    read_image,
-    read_image_size,
-    read_orientation,
-    read_photo,
-    read_sparse,
-    to_image_tensor,
-)
+from triptych.data.photos import read_image, read_image_size, read_orientation, read_photo, read_sparse, to_image_tensor
 from triptych.data.pictures import ORIENTATION
 from triptych.data.predicted import find_images
 from triptych.datasets import open_dataset

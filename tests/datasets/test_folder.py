@@ -32,7 +32,8 @@ from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
 from triptych.folders.camera_files import CameraFiles
 from triptych.folders.descriptor import parse_descriptor
-from triptych.folders.guessing import describe_folder, write_descriptor
+from triptych.folders.guessing import describe_folder
+from triptych.folders.writing import write_descriptor
 from triptych.labels.base import Encoding, describe_encoding, hash_encoding, is_stored_in
 from triptych.labels.classes import Labels
 from triptych.labels.depth import Depth

@@ -24,7 +24,7 @@ from triptych.datasets import DATASETS
 from triptych.datasets.folder import Folder
 from triptych.doctor.examine import examine
 from triptych.extending.registering import ENTRIES
-from triptych.folders.guessing import write_descriptor as write_folder_descriptor
+from triptych.folders.writing import write_descriptor as write_folder_descriptor
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
 

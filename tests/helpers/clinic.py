@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from saved_maps import save
 
-from triptych.folders.guessing import write_descriptor
+from triptych.folders.writing import write_descriptor
 
 SIZE = (24, 32)
 DESCRIPTOR = """

@@ -18,7 +18,7 @@ from triptych.datasets.folder import Folder
 from triptych.doctor.examine import examine
 from triptych.folders.descriptor import split_names
 from triptych.folders.folder_guess import FolderGuess
-from triptych.folders.guessing import write_descriptor
+from triptych.folders.writing import write_descriptor
 
 SIZE, HALF = (36, 48), (18, 24)
 

@@ -24,7 +24,7 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
         folder: Folder that holds images and labels in sub-folders.
         force: Write a new one where there is one; the old one becomes dataset.toml.old.
     """
-    from triptych.folders.guessing import write_descriptor
+    from triptych.folders.writing import write_descriptor
     from triptych.lookup import one_line
     from triptych.terminal import as_word
 

@@ -26,14 +26,7 @@ from triptych.labels.base import Encoding
 from triptych.labels.classes import PartLabels
 from triptych.labels.masks import SaliencyMask
 from triptych.labels.normals import Normals
-from triptych.labels.tables import (
-    decode_parts,
-    has_normals,
-    labels_of_21,
-    labels_of_60,
-    labels_of_459,
-    read_names,
-)
+from triptych.labels.tables import decode_parts, has_normals, labels_of_21, labels_of_60, labels_of_459, read_names
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera

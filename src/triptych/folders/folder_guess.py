@@ -7,8 +7,12 @@ from typing import Any
 
 from triptych.folders.descriptor import Descriptor, parse_descriptor
 from triptych.folders.toml_text import append_section, as_toml, bare_key, section
+from triptych.labels.axes import FOV
 from triptych.labels.guesses import Guess
 from triptych.lookup import one_line
+
+ANY_CAMERA: dict[str, Any] = {"camera": {"fov": FOV}}
+"""Section of a folder whose camera is not known, or that has no task yet."""
 
 
 @dataclass
