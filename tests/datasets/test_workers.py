@@ -15,7 +15,7 @@ from triptych.data.base import DenseDataset
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, spread
 from triptych.datasets import DATASETS, open_dataset
-from triptych.datasets.in_files import Published
+from triptych.datasets.published import Published
 from triptych.prepared.write import prepare
 from triptych.tasks import depth, normals, semseg
 from triptych.types import Sample

@@ -20,7 +20,8 @@ from triptych.data.archives import list_archive, read_bytes
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import walk_files
-from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.in_files import IMAGE, INSTANCES, scale_camera
+from triptych.datasets.published import Published
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.base import Encoding
 from triptych.labels.depth import Depth

@@ -21,8 +21,9 @@ from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines
 from triptych.data.nearby import NearbyFrames, check_direction, find_nearby
 from triptych.data.photos import StoredPhoto
-from triptych.datasets.in_files import IMAGE, Published, scale_camera
+from triptych.datasets.in_files import IMAGE, scale_camera
 from triptych.datasets.labelled_file import LabelledFile
+from triptych.datasets.published import Published
 from triptych.datasets.splitting import read_keys, take_held_out
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes

@@ -24,7 +24,8 @@ from triptych.data.errors import DataError
 from triptych.data.files import walk_files
 from triptych.data.lists import read_text
 from triptych.data.splits import ALL
-from triptych.datasets.in_files import IMAGE, Published
+from triptych.datasets.in_files import IMAGE
+from triptych.datasets.published import Published
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.base import Encoding
 from triptych.labels.depth import Depth

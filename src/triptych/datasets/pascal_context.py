@@ -18,7 +18,8 @@ from triptych import tasks
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import match_files
-from triptych.datasets.in_files import IMAGE, Published
+from triptych.datasets.in_files import IMAGE
+from triptych.datasets.published import Published
 from triptych.datasets.splitting import read_keys
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, axes_by_look

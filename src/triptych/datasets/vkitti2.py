@@ -20,7 +20,8 @@ from triptych.data.archives import Version, file_version
 from triptych.data.errors import DataError
 from triptych.data.lists import packaged_lines, read_text
 from triptych.data.splits import ALL
-from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.in_files import IMAGE, INSTANCES, scale_camera
+from triptych.datasets.published import Published
 from triptych.datasets.splitting import PAPER_CODE, take_held_out, take_paper_code
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.base import Encoding
