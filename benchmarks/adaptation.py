@@ -22,7 +22,8 @@ from triptych.datasets import DATASETS
 from triptych.machine import keep_freed_memory
 from triptych.recipes.config import AdaptationConfig, DataConfig, ModelConfig, Recipe, ScheduleConfig, TrainingConfig
 from triptych.tasks import Task, depth, semseg
-from triptych.training.building import Parts, build_parts
+from triptych.training.building import build_parts
+from triptych.training.parts import Parts
 from triptych.training.step import take_step
 from triptych.types import Sample
 

@@ -31,9 +31,9 @@ from triptych.recipes import RECIPES
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json
 from triptych.tasks import semseg
 from triptych.training import step
-from triptych.training.building import Parts
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.optim import build_optimizer
+from triptych.training.parts import Parts
 from triptych.types import Sample
 from triptych.weighting.losses import PRESETS
 

@@ -39,10 +39,11 @@ from triptych.regularizers.base import Regularizer
 from triptych.tasks import depth, semseg
 from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, opening, run_folder
-from triptych.training.building import Parts, build_parts
+from triptych.training.building import build_parts
 from triptych.training.checkpoint import TrainingState, list_checkpoints
 from triptych.training.first_weights import describe_initialization, initialize
 from triptych.training.objective import Objective
+from triptych.training.parts import Parts
 from triptych.training.run_folder import check_same_data
 from triptych.training.sharding import synchronize_norms
 from triptych.training.step import _shares, take_step

@@ -30,7 +30,7 @@ from triptych.files import (
 )
 from triptych.lookup import build, parse_json
 from triptych.processes import gather_objects
-from triptych.training.building import Parts
+from triptych.training.parts import Parts
 from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers
 

@@ -19,7 +19,8 @@ from triptych.recipes.config import Recipe
 from triptych.recipes.resolved import read_run_recipe
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks
-from triptych.training.building import Parts, load_reports
+from triptych.training.building import load_reports
+from triptych.training.parts import Parts
 from triptych.training.sharding import like
 
 

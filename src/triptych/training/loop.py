@@ -16,11 +16,12 @@ from triptych.data.errors import DataError
 from triptych.data.loading import has_label
 from triptych.machine import Interrupted, Interruption, accelerated, memory_advice, own_random_numbers
 from triptych.recipes.config import Recipe
-from triptych.training.building import Parts, accelerator_options, build_parts, settle
+from triptych.training.building import accelerator_options, build_parts, settle
 from triptych.training.checkpoint import Means, TrainingState, list_checkpoints, prune_checkpoints, save
 from triptych.training.log import RunLog
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
+from triptych.training.parts import Parts
 from triptych.training.run_folder import check_run_folder
 from triptych.training.run_lock import RunLock
 from triptych.training.step import take_step

@@ -14,7 +14,7 @@ from triptych.processes import gather_objects
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import tasks_to_json
-from triptych.training.building import Parts, count_parameters, load_reports
+from triptych.training.building import count_parameters, load_reports
 from triptych.training.checkpoint import (
     FROZEN,
     STATE,
@@ -28,6 +28,7 @@ from triptych.training.checkpoint import (
 from triptych.training.first_weights import describe_first_weights, set_first_weights
 from triptych.training.log import cut_metrics
 from triptych.training.optim import schedule_notes
+from triptych.training.parts import Parts
 from triptych.training.run_folder import (
     begin_run_folder,
     check_same_data,

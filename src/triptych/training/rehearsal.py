@@ -17,9 +17,10 @@ from triptych.data.loading import evaluation_loader
 from triptych.machine import accelerated, own_random_numbers, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
 from triptych.tasks.stored import tasks_to_json
-from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
+from triptych.training.building import accelerator_options, build_parts, count_parameters, settle
 from triptych.training.first_weights import set_first_weights
 from triptych.training.objective import count_labelled
+from triptych.training.parts import Parts
 from triptych.training.step import take_step
 from triptych.training.validation import deployed_model, score_split
 

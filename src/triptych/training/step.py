@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from triptych.losses.whole_batch import sum_over_processes, whole_batch
 from triptych.processes import average_over_processes
-from triptych.training.building import Parts
 from triptych.training.objective import PARTS, Losses
 from triptych.training.optim import schedule_factor, set_learning_rate
+from triptych.training.parts import Parts
 from triptych.training.sharding import whole
 from triptych.types import Sample
 

@@ -15,9 +15,9 @@ from triptych.files import checksum, read_tensors
 from triptych.machine import Interruption, memory_advice
 from triptych.prediction.predictor import Predictor
 from triptych.processes import gather_objects
-from triptych.training.building import Parts
 from triptych.training.checkpoint import TrainingState, deployable, list_checkpoints, replace_tensors
 from triptych.training.log import RunLog
+from triptych.training.parts import Parts
 from triptych.training.sharding import load_tensors, whole
 
 
