@@ -1,4 +1,4 @@
-"""Build the parts that a recipe names; the only module that turns names into objects."""
+"""Build the parts that a recipe names; the only module that turns names into objects, and long for that reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -2,6 +2,7 @@
 
 All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in metres, normals in the camera frame.
 The split "val" of an archive is the official test split and is called `test` here.
+Long because its archives hold the same frames in three forms: folders, arrays and the official file.
 """
 
 import hashlib

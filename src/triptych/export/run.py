@@ -1,4 +1,7 @@
-"""`export_run`: from a run folder to a file that is proved equal to the network, or to no file at all."""
+"""`export_run`: from a run folder to a file that is proved equal to the network, or to no file at all.
+
+Long because each step may refuse, and leaves no file then.
+"""
 
 import json
 import math

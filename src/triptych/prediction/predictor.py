@@ -1,6 +1,7 @@
 """Predictor: an image of any size in, decoded maps of the same size out.
 
 Evaluation, `triptych predict` and the report all run networks through it, so they cannot disagree.
+Long because it is one class, with each of its options described and checked.
 """
 
 import itertools

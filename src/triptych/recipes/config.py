@@ -1,6 +1,7 @@
 """Recipes: frozen dataclasses of names, numbers and tuples that become JSON without help.
 
 No module of torch is imported here: the command line reads recipes before anything heavy.
+Long because every field is described here; reading and comparing recipes, old ones too, need them all.
 """
 
 import dataclasses
