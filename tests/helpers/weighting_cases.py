@@ -57,11 +57,13 @@ def gradients(
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     run_backward: Callable[[Tensor], None] = Tensor.backward,
     absent: tuple[str, ...] = (),
+    device: str = "cpu",
 ) -> dict[str, Tensor]:
     """Gradients of a step over this share of the batch in `parts` micro-batches; `absent` tasks have no label."""
-    network = Network()
+    network = Network().to(device)
     module = wrap(network)
     inputs, targets = batch()
+    inputs, targets = inputs.to(device), {name: target.to(device) for name, target in targets.items()}
     rows = range(8)[share]
     for part in range(parts):
         last = part == parts - 1
