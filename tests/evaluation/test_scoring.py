@@ -383,6 +383,52 @@ def test_comparison_is_paired(tmp_path: Path) -> None:
     assert same[2:] == (0.0, 0.0, 0.0, 0.5)
 
 
+def save_videos(folder: Path, frames: int, seed: int = 0) -> Path:
+    """Depth of eight videos of equal frames, and predictions that err by one number for each; returns the folder."""
+    errors = np.random.default_rng(seed).uniform(0, 1, 8)
+    for video, error in enumerate(errors):
+        for frame in range(frames):
+            for side, depth in (("predictions", 2 + error), ("targets", 2.0)):
+                save(folder / side / f"depth/{video}/{frame}.npy", np.full((5, 6), depth, np.float32))
+    return folder
+
+
+def test_images_of_a_group_are_drawn_together(tmp_path: Path) -> None:
+    """Copies of an image add nothing: intervals over folders of copies are those over the images. So in comparisons."""
+    one, four = (save_videos(tmp_path / f"{frames}", frames) for frames in (1, 4))
+    single = run(one, "invpt", ci=100).tasks["depth"].intervals["rmse"]
+    copies = run(four, "invpt", ci=100).tasks["depth"]
+    grouped = run(four, "invpt", ci=100, group="folder").tasks["depth"]
+    assert grouped.intervals["rmse"] == pytest.approx(single)
+    assert copies.intervals["rmse"].high - copies.intervals["rmse"].low < 0.7 * (single.high - single.low)
+    assert "intervals over 8 groups of them" in grouped.counts()
+    assert "groups" not in copies.counts()
+
+    found = {}
+    for frames in (1, 4):
+        for seed, group in ((0, None), (1, "folder")):  # groups that one of the files knows
+            folder = save_videos(tmp_path / f"{frames}", frames, seed)
+            run(folder, "invpt", group=group, out=tmp_path / f"{frames}-{seed}.json")
+        compared = compare_scores(tmp_path / f"{frames}-0.json", tmp_path / f"{frames}-1.json")["depth"]
+        found[frames] = compared.numbers["rmse"]
+        assert (compared.images, compared.drawn) == (8 * frames, 8)
+    assert found[4] == pytest.approx(found[1])
+
+
+def test_groups_of_a_dataset_are_drawn_unless_others_are_named(tmp_path: Path) -> None:
+    save_videos(tmp_path, 2)
+    for path in list((tmp_path / "targets/depth").rglob("*.npy")):
+        key = path.relative_to(tmp_path / "targets/depth").with_suffix("")
+        save(tmp_path / f"data/depth/test/{key}.npy", np.load(path))
+        save(tmp_path / f"data/images/test/{key}.png", np.zeros((5, 6, 3), np.uint8))
+    (tmp_path / "data/dataset.toml").write_text(
+        "group = 'folder'\n[images]\nfiles = 'images/{split}/{key}.png'\n[tasks.depth]\nfiles = 'depth/{split}/{key}.npy'\nscale = 1.0\n"
+    )
+    for group, number in ((None, 8), ("file", 16), ("folder", 8), ("time", 16)):
+        found = score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", ci=5, group=group, quiet=True)
+        assert len(set(found.tasks["depth"].groups)) == number
+
+
 def test_files_of_scores_are_compared_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_boundaries(tmp_path, ("2018",))
     run(tmp_path, "bsds", max_dist=0.02, out=tmp_path / "a.json")

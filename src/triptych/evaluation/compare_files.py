@@ -1,6 +1,6 @@
 """Compare two files of scores that `triptych score --out` saved, image by image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, require_same_truth, select_images
 from triptych.evaluation.tables import Row, number_table
-from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
+from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference, sum_groups
 
 
 class TaskComparison(NamedTuple):
@@ -21,6 +21,8 @@ class TaskComparison(NamedTuple):
     better: Mapping[str, bool]
     """Whether higher is better, by number."""
     images: int
+    drawn: int
+    """Number of images, or of groups of them, that the intervals are over."""
     scored: tuple[int, int]
     """Images of the first and of the second file."""
 
@@ -30,7 +32,8 @@ def compare_scores(
 ) -> dict[str, TaskComparison]:
     """Compare what `triptych score --out` saved of two sets of predictions, by task.
 
-    Only images scored in both files count. Raises `ValueError` where the scores share no task, or one was scored under
+    Only images scored in both files count, and resamples keep the groups together that a file says (of two that differ
+    the fewer: `score --group`). Raises `ValueError` where the scores share no task, or one was scored under
     another protocol, maxDist, recipe or number of classes, or against other ground truth: such numbers do not compare.
     Files of older versions do not say what their ground truth was.
     """
@@ -60,14 +63,22 @@ def compare_scores(
             select_images(metric.upgrade_sums(each[name]), scores.keys[name], keys)
             for each, scores in zip(sums, (one, other), strict=True)
         ]
-        found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
+        groups = _groups(keys, *(scores.content["tasks"][name].get("groups", {}) for scores in (one, other)))
+        grouped = [sum_groups(each, groups) for each in rows]
+        found = bootstrap_difference(metric, *grouped, resamples=resamples, confidence=confidence, seed=seed)
         compared[name] = TaskComparison(
             {number: found[number] for number in one.metrics[name]},
             metric.better,
             len(keys),
+            len(set(groups)),
             (len(one.keys[name]), len(other.keys[name])),
         )
     return compared
+
+
+def _groups(keys: Sequence[str], *known: Mapping[str, str]) -> list[str]:
+    """The group of each image: the image itself in files of older versions, which say none."""
+    return min(([each.get(key, key) for key in keys] for each in known), key=lambda groups: len(set(groups)))
 
 
 def _facts(scores: SavedScores, task: str, *, assumed: bool) -> str:
@@ -97,7 +108,7 @@ def comparison_table(compared: Mapping[str, TaskComparison], first: str, second:
                 f"{found.second:.4f}",
                 f"{found.difference:+.4f}",
                 f"{found.low:+.4f} to {found.high:+.4f}",
-                "too few images" if task.images < LEAST_DRAWN else f"{100 * found.second_better:.0f} %",
+                "too few images" if task.drawn < LEAST_DRAWN else f"{100 * found.second_better:.0f} %",
             ]
             rows.append((name, number, task.better[number], cells, images))
     return number_table("", [first, second, "difference", "interval", f"{second} better"], rows)

@@ -84,6 +84,9 @@ class Targets(Protocol):
     def describe(self, key: str) -> str:
         """Source of the target of an image, for messages."""
 
+    def groups(self) -> dict[str, str]:
+        """By image: the group of images that are alike, such as a video; the image itself where nothing is known."""
+
 
 @dataclass(frozen=True)
 class FolderTargets:
@@ -106,6 +109,9 @@ class FolderTargets:
     def describe(self, key: str) -> str:
         return str(self.files[key])
 
+    def groups(self) -> dict[str, str]:
+        return {key: key for key in self.files}
+
 
 @dataclass(frozen=True)
 class DatasetTargets:
@@ -122,6 +128,9 @@ class DatasetTargets:
 
     def describe(self, key: str) -> str:
         return f"{key} of dataset {self.dataset.name}"
+
+    def groups(self) -> dict[str, str]:
+        return {key: self.dataset.group(index) for index, key in enumerate(self.dataset.keys)}
 
 
 def is_dataset(path: Path) -> bool:

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from triptych.data.errors import DataError
+from triptych.data.shares import GROUPS
 from triptych.datasets.folder import Folder
 from triptych.evaluation.map_files import (
     FolderTargets,
@@ -41,7 +42,7 @@ from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each
 from triptych.metrics.base import Metric
-from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
+from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums, sum_groups
 from triptych.metrics.boundary import BoundaryMetric
 from triptych.terminal import terminal
 from triptych.types import valid_pixels
@@ -163,8 +164,9 @@ def _find_targets(
 class TaskScore:
     """The score of one task.
 
-    `numbers`: what the protocol reports, its main number first. `intervals`: the same over resampled images, where
-    asked for. `keys`: the scored images. `per_image`: each number of each image alone, in that order. `sums`: metric
+    `numbers`: what the protocol reports, its main number first. `intervals`: the same over resampled images, or groups
+    of them, where asked for. `keys`: the scored images. `groups`: the group of each, which resamples keep together; the
+    image itself where it has none. `per_image`: each number of each image alone, in that order. `sums`: metric
     states per image, from which any subset can be scored again. `truth`: a checksum of each image's target as it was
     read. `facts`: what the numbers depend on. `unlabelled`: images whose ground truth has no labelled pixel.
     """
@@ -174,6 +176,7 @@ class TaskScore:
     numbers: dict[str, float]
     intervals: dict[str, Interval]
     keys: tuple[str, ...] = field(repr=False)
+    groups: tuple[str, ...] = field(repr=False)
     per_image: dict[str, list[float]] = field(repr=False)
     sums: dict[str, Tensor] = field(repr=False)
     truth: dict[str, str] = field(repr=False)
@@ -193,7 +196,9 @@ class TaskScore:
             "without ground truth": len(self.pairs.untargeted),
             "without a labelled pixel": len(self.unlabelled),
         }
-        return ", ".join([f"{len(self.keys)} scored", *(f"{n} {why}" for why, n in left_out.items() if n)])
+        drawn = len(set(self.groups))
+        over = [f"intervals over {drawn} groups of them"] if self.intervals and drawn < len(self.keys) else []
+        return ", ".join([f"{len(self.keys)} scored", *(f"{n} {why}" for why, n in left_out.items() if n), *over])
 
 
 @dataclass(frozen=True)
@@ -230,7 +235,9 @@ def score(
     scores = {}
     for name, given in found.items():
         with shown_progress(name, not quiet) as advance:
-            scores[name] = score_task(given, pairs[name], ci=how.ci, threads=how.threads, advance=advance)
+            scores[name] = score_task(
+                given, pairs[name], ci=how.ci, group=how.group, threads=how.threads, advance=advance
+            )
     result = Score(protocol, predictions, targets, scores, left_out)
     if not quiet:
         print_score(result)  # before saving: shown even where the file cannot be written
@@ -248,9 +255,18 @@ def require_new(path: Path | None, overwrite: bool) -> None:
 
 
 def score_task(
-    given: TaskInput, pairs: Pairs, *, ci: int = 0, threads: int = 0, advance: Callable[[int, int], None] | None = None
+    given: TaskInput,
+    pairs: Pairs,
+    *,
+    ci: int = 0,
+    group: str | None = None,
+    threads: int = 0,
+    advance: Callable[[int, int], None] | None = None,
 ) -> TaskScore:
-    """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
+    """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them.
+
+    `ci` resamples draw images, or their groups by the rule `group` (`GROUPS`; `None`: those of the ground truth).
+    """
     metric, unit = given.rule.metric(given.settings), given.unit
     check_meaning(given.task, map(given.read, given.few), given.encodings)
     scored: list[tuple[dict[str, Tensor], str] | None] = []
@@ -269,13 +285,16 @@ def score_task(
     names = given.rule.names(metric)
     alone = [compute_sums(metric, {state: value[i : i + 1] for state, value in sums.items()}) for i in range(len(keys))]
     whole = compute_sums(metric, sums)
-    intervals = bootstrap(metric, sums, resamples=ci) if ci else {}
+    known = given.targets.groups()
+    groups = GROUPS[group](list(keys)) if group else [known[key] for key in keys]
+    intervals = bootstrap(metric, sum_groups(sums, groups), resamples=ci) if ci else {}
     return TaskScore(
         given=given,
         metric=metric,
         numbers={name: whole[name] for name in names},
         intervals={name: intervals[name] for name in names if intervals},
         keys=keys,
+        groups=tuple(groups),
         per_image={name: [values[name] for values in alone] for name in names},
         sums=sums,
         truth={key: truth for key, (_, truth) in rows.items()},
@@ -356,6 +375,7 @@ def _describe(task: TaskScore) -> dict[str, Any]:
         "without_ground_truth": task.pairs.untargeted,
         "without_label": task.unlabelled,
         "truth": task.truth,
+        "groups": dict(zip(task.keys, task.groups, strict=True)),
         "per_image": {
             key: {name: values[i] for name, values in task.per_image.items()} for i, key in enumerate(task.keys)
         },

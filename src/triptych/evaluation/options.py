@@ -27,6 +27,8 @@ class ScoreOptions:
         key: Entry of .npz and .mat files that have several.
         partial: Score what is there although predictions are missing.
         ci: Bootstrap resamples of the images for 95 % intervals; 0 computes none.
+        group: Images that resamples keep together, as they are alike: those of one folder, or of one of the blocks of
+            time that its frames are divided into. By default what a dataset.toml says, else none (file).
         out: JSON to write, with the values of every image; metric sums per image go beside it.
         overwrite: Replace existing files.
         threads: Threads; one per processor by default.
@@ -49,6 +51,7 @@ class ScoreOptions:
     key: str = ""
     partial: bool = False
     ci: int = 0
+    group: Literal["file", "folder", "time"] | None = None
     out: Path | None = None
     overwrite: bool = False
     threads: int = 0
