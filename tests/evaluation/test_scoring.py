@@ -422,7 +422,8 @@ def test_groups_of_a_dataset_are_drawn_unless_others_are_named(tmp_path: Path) -
         save(tmp_path / f"data/depth/test/{key}.npy", np.load(path))
         save(tmp_path / f"data/images/test/{key}.png", np.zeros((5, 6, 3), np.uint8))
     (tmp_path / "data/dataset.toml").write_text(
-        "group = 'folder'\n[images]\nfiles = 'images/{split}/{key}.png'\n[tasks.depth]\nfiles = 'depth/{split}/{key}.npy'\nscale = 1.0\n"
+        "group = 'folder'\n[images]\nfiles = 'images/{split}/{key}.png'\n"
+        "[tasks.depth]\nfiles = 'depth/{split}/{key}.npy'\nscale = 1.0\n"
     )
     for group, number in ((None, 8), ("file", 16), ("folder", 8), ("time", 16)):
         found = score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", ci=5, group=group, quiet=True)
