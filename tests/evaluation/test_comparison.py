@@ -633,6 +633,41 @@ def test_a_verdict_has_the_images_of_its_task(runs: dict[str, list[Path]], capsy
     assert "better" in table.split("depth")[1].splitlines()[0]
 
 
+def name_task(run: Path, *names: str) -> None:
+    """Call a run's depth so, or say that it has several depths, all alike."""
+    file, sums = run / "evaluation-test.json", run / "evaluation-test.safetensors"
+    content, values = json.loads(file.read_text()), load_file(sums)
+    content["metrics"] = {name: content["metrics"]["depth"] for name in names}
+    file.write_text(json.dumps(content))
+    save_file({key.replace("depth", name, 1): value.clone() for name in names for key, value in values.items()}, sums)
+    write_tasks(run / "tasks.json", {name: depth().called(name) for name in names})
+
+
+def test_the_interval_of_delta_mtl_is_over_images_that_are_the_same_for_all_tasks(
+    runs: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one task it is that of the task in percent of its single-task network; a second task that is equal in every
+    image narrows nothing.
+    """
+    single = write_run(tmp_path / "single", Recipe(), np.full(IMAGES, 0.8))
+    both = [*runs["base"], *runs["better"]]
+    content = compare_runs(both, single_task=[single])
+    found, depths = content["delta_mtl_differences"]["better"], content["differences"]["better"]["depth"]
+    assert [found[name] for name in ("mean", "low", "high")] == pytest.approx(
+        [-100 * depths[name] / 0.8 for name in ("mean", "high", "low")], rel=1e-5
+    )
+    assert (found["better"], found["clear"], found["drawn"]) == (True, True, IMAGES)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "delta_mtl" in line and "better" in line)
+    assert f"{found['mean']:+.4g} ± " in row
+    assert compare_runs(both)["delta_mtl_differences"] is None
+
+    singles = [single, write_run(tmp_path / "other", Recipe(), np.full(IMAGES, 0.8))]
+    name_task(singles[1], "far")
+    for run in both:
+        name_task(run, "depth", "far")
+    assert compare_runs(both, single_task=singles)["delta_mtl_differences"]["better"] == pytest.approx(found)
+
+
 def test_delta_mtl_is_against_single_tasks_alone(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     file = runs["better"][0] / "evaluation-test.json"
     content = json.loads(file.read_text())

@@ -6,10 +6,11 @@ and image by image: the bootstrap resamples images, or the rooms, videos or othe
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +30,7 @@ from triptych.evaluation.scored_runs import (
 )
 from triptych.evaluation.scores import (
     SAME_LABELS,
+    Numbers,
     gain_over,
     require_same_definition,
     require_same_truth,
@@ -37,7 +39,8 @@ from triptych.evaluation.scores import (
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.metrics.base import Metric
-from triptych.metrics.bootstrap import bootstrap_mean_difference, sum_groups
+from triptych.metrics.bootstrap import percentiles, resampled_primary, sum_groups
+from triptych.metrics.delta import delta_mtl
 from triptych.terminal import terminal
 
 LEAST_DRAWN = 6
@@ -47,7 +50,7 @@ more than 5 %.
 
 
 class GroupDifference(NamedTuple):
-    """Difference of a group of runs from the baseline on one task: mean and deviation over seeds, interval over
+    """Difference of a group of runs from the baseline in one number: mean and deviation over seeds, interval over
     images, or over groups of them.
     """
 
@@ -61,9 +64,39 @@ class GroupDifference(NamedTuple):
     clear: bool
     """Mean, interval and every seed that both have are on one side of zero, and there are at least `LEAST_DRAWN`."""
     drawn: int
-    """Number of images, or groups of images, with a label of the task that the interval is over."""
+    """Number of images, or groups of images, with a label of the task (of each task) that the interval is over."""
     sampling_unit: str
     """Noun for these, in the plural: images, rooms, videos, ..."""
+
+
+class _Resampled(NamedTuple):
+    """The primary number of a task in resamples of the images that two groups of runs were scored on, the same ones for
+    every run and task: `(runs, resamples)` for the baseline and for the other group, on the metric's `comparable`
+    scale.
+    """
+
+    baseline: np.ndarray
+    other: np.ndarray
+    drawn: int
+    """Number of images, or groups of images, with a label of the task."""
+    unit: str
+    """Noun for these, in the plural."""
+
+
+def _resample(baseline: RunGroup, other: RunGroup, task: str) -> _Resampled:
+    """Raises `ValueError` where the groups were scored on different images or labels, or by numbers of another
+    definition.
+    """
+    runs, keys = (*baseline.runs, *other.runs), baseline.runs[0].keys
+    metric = _require_comparable(runs, task)
+    # Files of older versions state no groups, nor do readers that were not asked for videos.
+    coarsest = min(runs, key=lambda run: len(set(run.groups.values())))
+    groups = [coarsest.groups[key] for key in keys]
+    sums = [sum_groups(select_images(run.sums[task], run.keys, keys), groups) for run in runs]
+    numbers = resampled_primary(metric, sums)
+    first, second = np.split(numbers, [len(baseline.runs)])
+    unit = coarsest.sampling_unit if len(set(groups)) < len(groups) else "images"
+    return _Resampled(first, second, _count_labelled(sums[0]), unit)
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:
@@ -73,37 +106,76 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
     without a deviation. Raises `ValueError` where the groups were scored on different images or labels, or by
     numbers of another definition.
     """
+    return _compare_task(baseline, other, task, _resample(baseline, other, task))
+
+
+def _compare_task(baseline: RunGroup, other: RunGroup, task: str, found: _Resampled) -> GroupDifference:
+    metric = baseline.runs[0].tasks[task].metric()
+    return _difference(
+        baseline,
+        other,
+        lambda run: metric.comparable(run.primary(task)),
+        interval=percentiles(found.other.mean(axis=0) - found.baseline.mean(axis=0)),
+        rises=metric.better[metric.primary],
+        drawn=found.drawn,
+        unit=found.unit,
+    )
+
+
+def _compare_gains(
+    baseline: RunGroup, other: RunGroup, found: Mapping[str, _Resampled], references: Numbers
+) -> GroupDifference:
+    """Difference `other - baseline` in delta_mtl, in points; the single-task networks' numbers stay what they are."""
+    tasks = {name: baseline.runs[0].tasks[name] for name in found}
+    metrics = {name: task.metric() for name, task in tasks.items()}
+    singles = {name: metric.comparable(references[name][metric.primary]) for name, metric in metrics.items()}
+    better = {name: metric.better[metric.primary] for name, metric in metrics.items()}
+    # The gain is linear in the numbers: that of their mean over seeds is the mean of the gains.
+    low, high = (
+        delta_mtl({name: numbers.mean(axis=0) for name, numbers in group.items()}, singles, better)
+        for group in (
+            {name: each.baseline for name, each in found.items()},
+            {name: each.other for name, each in found.items()},
+        )
+    )
+    return _difference(
+        baseline,
+        other,
+        lambda run: gain_over(tasks, run.metrics, references),
+        interval=percentiles(high - low),
+        rises=True,
+        drawn=min(each.drawn for each in found.values()),
+        unit=min(found.values(), key=lambda each: each.drawn).unit,
+    )
+
+
+def _difference(
+    baseline: RunGroup,
+    other: RunGroup,
+    value: Callable[[ScoredRun], float],
+    *,
+    interval: tuple[float, float],
+    rises: bool,
+    drawn: int,
+    unit: str,
+) -> GroupDifference:
+    """Mean and seeds of a number beside its interval, and the verdict; `rises`: whether higher is better."""
     one, two = _by_seed(baseline), _by_seed(other)
-    first = baseline.runs[0]
-    metric = _require_comparable([*baseline.runs, *other.runs], task)
-
-    def value(run: ScoredRun) -> float:
-        return metric.comparable(run.primary(task))
-
     gaps = [value(two[seed]) - value(one[seed]) for seed in one if seed in two]
     mean = statistics.fmean(map(value, other.runs)) - statistics.fmean(map(value, baseline.runs))
-    # Files of older versions state no groups, nor do readers that were not asked for videos.
-    coarsest = min((*baseline.runs, *other.runs), key=lambda run: len(set(run.groups.values())))
-    groups = [coarsest.groups[key] for key in first.keys]
-    sums = [
-        [sum_groups(select_images(run.sums[task], run.keys, first.keys), groups) for run in runs]
-        for runs in (baseline.runs, other.runs)
-    ]
-    drawn = _count_labelled(sums[0][0])
-    interval = bootstrap_mean_difference(metric, *sums)[metric.primary]
     paired = set(one) == set(two)
-    one_side = all(mean * value > 0 for value in (*gaps, interval.low, interval.high))
+    one_side = all(mean * each > 0 for each in (*gaps, *interval))
     return GroupDifference(
         mean=mean,
         deviation=statistics.stdev(gaps) if paired and len(gaps) > 1 else float("nan"),
         seeds=len(gaps) if paired else 0,
         common_seeds=len(gaps),
-        low=interval.low,
-        high=interval.high,
-        better=(mean if metric.better[metric.primary] else -mean) > 0,
+        low=interval[0],
+        high=interval[1],
+        better=(mean if rises else -mean) > 0,
         clear=bool(gaps) and one_side and drawn >= LEAST_DRAWN,
         drawn=drawn,
-        sampling_unit=coarsest.sampling_unit if len(set(groups)) < len(groups) else "images",
+        sampling_unit=unit,
     )
 
 
@@ -179,6 +251,7 @@ def compare_runs(
     def gain(run: ScoredRun) -> float:
         return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)
 
+    resampled = {group.name: {name: _resample(groups[0], group, name) for name in names} for group in groups[1:]}
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
@@ -187,9 +260,18 @@ def compare_runs(
         "values": {name: {group.name: group.values(name) for group in groups} for name in names},
         "delta_mtl": {group.name: list(map(gain, group.runs)) for group in groups} if references else None,
         "differences": {
-            group.name: {name: compare_groups(groups[0], group, name)._asdict() for name in names}
+            group.name: {
+                name: _compare_task(groups[0], group, name, found)._asdict()
+                for name, found in resampled[group.name].items()
+            }
             for group in groups[1:]
         },
+        "delta_mtl_differences": {
+            group.name: _compare_gains(groups[0], group, resampled[group.name], references)._asdict()
+            for group in groups[1:]
+        }
+        if references
+        else None,
         "recipes": recipe_differences(groups),
         "left_out": left_out,
         "notes": [
@@ -234,9 +316,10 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
     for group, differences in content["differences"].items():
         rows = Table("task", "difference", "95 % interval", "over", "verdict", title_justify="left")
         rows.title = f"{group} minus {groups[0].name}"
-        for name, found in differences.items():
+        gain = {"delta_mtl": content["delta_mtl_differences"][group]} if content["delta_mtl"] else {}
+        for name, found in {**differences, **gain}.items():
             spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
-            unit, images = found["sampling_unit"], f"{content['labelled'][name]} images"
+            unit, images = found["sampling_unit"], f"{content['labelled'].get(name, content['images'])} images"
             over = images if unit == "images" else f"{found['drawn']} {unit} of {images}"
             few = found["drawn"] < LEAST_DRAWN
             unclear = f"too few {unit}" if few else "noise?" if found["common_seeds"] else "other seeds"

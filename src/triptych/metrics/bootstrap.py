@@ -75,7 +75,7 @@ def bootstrap(
     Raises `ValueError` without images, or for a confidence outside (0, 1).
     """
     values, drawn = compute_sums(metric, sums), _draw(metric, [sums], resamples, confidence, seed)
-    return {name: Interval(values[name], *_percentiles(rows, confidence)) for name, rows in drawn[0].items()}
+    return {name: Interval(values[name], *percentiles(rows, confidence)) for name, rows in drawn[0].items()}
 
 
 def bootstrap_difference(
@@ -113,8 +113,25 @@ def bootstrap_mean_difference(
         difference, differences = (pair[1][name] - pair[0][name] for pair in (compared, resampled))
         gains = differences if metric.better[name] else -differences
         better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
-        found[name] = PairedDifference(one, other, difference, *_percentiles(differences, confidence), better)
+        found[name] = PairedDifference(one, other, difference, *percentiles(differences, confidence), better)
     return found
+
+
+def resampled_primary(metric: Metric, sets: Sequence[Sums], *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """The primary number, as it is compared, of several sets of predictions of the same images in every resample:
+    `(sets, resamples)`. One seed and number of images draw the same images, whatever the metric.
+    """
+    drawn = _comparable(metric, _draw(metric, list(sets), resamples, 0.95, seed))
+    return np.stack([numbers[metric.primary] for numbers in drawn])
+
+
+def percentiles(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Lowest and highest of the resampled values that the interval holds; those that are not finite do not count."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)
 
 
 def _comparable(metric: Metric, sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -159,11 +176,3 @@ def _compute(metric: Metric, totals: Mapping[str, Tensor]) -> dict[str, float]:
         setattr(fresh, name, value)
     # The class's own method: the instance's would add up over processes once more.
     return {name: float(value) for name, value in type(metric).compute(fresh).items()}
-
-
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return float(low), float(high)
