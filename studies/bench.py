@@ -9,7 +9,7 @@ Options are those of the recipes `rooms-<method>` at the study's commit, but for
 alone (`ON_ONE_MAP`): 2 x 3 cells at its own stride of 32, where no weights draw a boundary. These have its weights
 dilated to an output stride of 8, 8 x 10 cells, as published, and the plain network is there at both strides.
 
-Each method, and each single-task network, has the best of its own three rates of `bench_rates.py`, on validation rooms
+Each method, and each single-task network, has the best of its own rates of `bench_rates.py`, on validation rooms
 and in half as many steps: a single-task network's is the best for its task, a method's one for all, by NYUv2's four
 tasks, which favours the former. Three seeds (five were planned; the time was short). Left out, for time too:
 NDDR-CNN, a step of whose six joined trunks takes as long as nine of the plain network.
