@@ -81,7 +81,11 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
 
 
 STUDY = Study(
-    "photographs", "", arms, {CONSTANT: SEEDS[:1], "untrained": SEEDS[:2], **dict.fromkeys(ARMS, SEEDS)}, score
+    "photographs",
+    "c0b219ad",
+    arms,
+    {CONSTANT: SEEDS[:1], "untrained": SEEDS[:2], **dict.fromkeys(ARMS, SEEDS)},
+    score,
 )
 CONTRASTS = {
     "pretrained C - A": ("pretrained C", "pretrained A", "pretrained A"),
