@@ -1,10 +1,12 @@
 """The frame of the studies: rows, pinned source, statistics against other routes, sentences by rule."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -277,6 +279,7 @@ def test_seeds_come_before_arms() -> None:
 STUDY = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 sys.path.append({studies!r})
 from lab.running import main
 from lab.study import Study
@@ -368,6 +371,19 @@ def test_an_import_from_elsewhere_is_refused(worktree: tuple[Path, str]) -> None
     with pytest.raises(ValueError, match="triptych is imported from"):
         source.check_import(worktree[0])
     source.check_import(ROOT)
+
+
+def test_a_source_older_than_the_frame_runs_with_this_one(
+    tmp_path: Path, worktree: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trunks are pinned to such a commit: it has studies, and no frame."""
+    old, new = tmp_path / "old", worktree[0]
+    shutil.copytree(new, old, ignore=shutil.ignore_patterns("lab", ".git"))
+    (old / "studies" / "grid.py").write_text("raise ImportError('of an older frame')\n")
+    assert source.search_path(new).split(os.pathsep) == [f"{new}/src", f"{new}/studies"]
+    assert source.search_path(old).split(os.pathsep) == [f"{old}/src", str(ROOT / "studies")]
+    monkeypatch.setitem(sys.modules, "triptych", SimpleNamespace(__file__=str(old / "src/triptych/__init__.py")))
+    source.check_import(old)
 
 
 def test_source_at_another_commit_is_refused(worktree: tuple[Path, str]) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import rows
-from lab.source import check_import, check_source
+from lab.source import check_import, check_source, search_path
 from lab.study import Study, digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,8 +84,7 @@ def run_all(study: Study, chosen: argparse.Namespace, path: Path) -> list[str]:
     waiting = [job for job in study.jobs() if job not in done]
     print(f"{study.name}: {len(study.jobs()) - len(waiting)} rows are there, {len(waiting)} jobs to do", flush=True)
     source, out, results = (folder.resolve() for folder in (chosen.source, chosen.out, chosen.results))
-    imported = os.pathsep.join(str(source / part) for part in ("src", "studies"))
-    environment = {**os.environ, "PYTHONPATH": imported, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": search_path(source), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     places = ["--source", str(source), "--out", str(out), "--results", str(results)]
 
     def run(job: tuple[str, int]) -> str:

@@ -1,5 +1,6 @@
 """The pinned source of a study: a clean worktree of its commit, and nothing else, is what its jobs import."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -19,17 +20,24 @@ def check_source(source: Path, commit: str) -> str:
 
 def check_import(source: Path) -> None:
     """`ValueError` unless `triptych`, and what studies share, are imported from that worktree: an editable install may
-    be another checkout, and the folder of the study's file is one.
+    be another checkout, and the folder of the study's file is one. A source older than this frame has none to import.
     """
     import triptych
 
     for name, file, part in (("triptych", triptych.__file__, "src"), ("lab", __file__, "studies")):
-        here, wanted = Path(file).resolve(), (source / part).resolve()
+        here, wanted = Path(file).resolve(), (source / part / name).resolve()
         if wanted.is_dir() and not here.is_relative_to(wanted):
             raise ValueError(
                 f"{name} is imported from {here.parent}, not from {source}; start the study with `run`, or as `python "
                 f"-P` with PYTHONPATH={source}/src:{source}/studies."
             )
+
+
+def search_path(source: Path) -> str:
+    """`PYTHONPATH` of a job: the source, but this frame's folder for that of a source older than the frame."""
+    own = source / "studies"
+    studies = own if (own / "lab").is_dir() else Path(__file__).resolve().parents[1]
+    return os.pathsep.join(map(str, (source / "src", studies)))
 
 
 def _git(folder: Path, *words: str) -> str:
