@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import adaptation
 import bench
 import bench_rates
 import cvm
@@ -46,6 +47,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "photographs": (photographs.STUDY, photographs.table, LONG),
     "bench-rates": (bench_rates.STUDY, bench_rates.table, LONG),
     "bench": (bench.STUDY, bench.table, LONG),
+    "adaptation": (adaptation.STUDY, adaptation.table, ROOT / "docs" / "study-adaptation.md"),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),

@@ -16,7 +16,7 @@ from lab.study import digest  # noqa: E402
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora",
+    "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora", "adaptation",
 )  # fmt: skip
 
 
@@ -659,36 +659,54 @@ def test_contrasts_are_shown_after_all_rows(name: str) -> None:
 
 
 def test_the_study_of_adaptation_asks_for_gains_beyond_the_norms() -> None:
-    """Paired over seeds and corrected for all; a share of a gap that seeds do not tell is not given."""
+    """Paired over seeds and corrected for all; a share of a gap that seeds do not tell is not given; null rows."""
+    adaptation = load("adaptation")
+    generator = np.random.default_rng(2)
+    base = {"semseg": 0.1, "depth": 1.0}
+    gained = {adaptation.SOURCE: 0.0, "dacs": 0.06, adaptation.ORACLE: 0.2}  # others 0.02, as the norms alone
+
+    def scores_of(network: str, training: str) -> dict[str, float]:
+        scale = {"vanilla": 1, "densemtl": 0.01}[network]
+        found = {}
+        for state in adaptation.STATES.values():
+            for task, low in base.items():
+                sign = 1 if gains.HIGHER[task] else -1
+                better = scale * (gained.get(training, 0.02) + generator.normal(0, 0.004))
+                found[f"{task}{state}"] = low + sign * better
+        return found
+
+    found = []
+    for arm, seed in adaptation.STUDY.jobs():
+        numbers = {"semseg": 0.02, "depth": 3.0} if arm in adaptation.NULL else scores_of(*arm.split(", "))
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    assert adaptation.table(found[1:]).startswith(f"{len(found) - 1} of {len(found)} rows")
+    by_arm = {arm: rows.by_seed(found, arm) for arm in adaptation.STUDY.seeds}
+    told = adaptation.beyond(by_arm)
+    assert len(told) == 2 * len(adaptation.LEARNING) * 2 * 2
+    above = {name for name, each in told.items() if each.above}
+    assert {("vanilla", "dacs", state, task) for state in adaptation.STATES.values() for task in base} <= above
+    assert {method for _, method, _, _ in above} == {"dacs"}
+    assert told["vanilla", "dacs", "", "depth"].mean == pytest.approx(0.04, abs=0.005)
+    least = min(told.values(), key=lambda each: each.p)
+    assert least.adjusted == pytest.approx(len(told) * least.p)
+    share = adaptation.closed(by_arm, "vanilla", "dacs", "depth", adaptation.AFTER)
+    assert float(share.split()[0]) == pytest.approx(30, abs=3)
+    assert adaptation.closed(by_arm, "densemtl", "dacs", "semseg", "") == "–"
+    text = adaptation.table(found)
+    assert f"of {len(told)} differences" in text.lower()
+    assert text.count("\n| vanilla") == text.count("\n| densemtl") == 2 * len(adaptation.TRAINED)
+    assert "| – | constant | – | 1 | 0.02 |" in text
+    assert len(adaptation.STUDY.jobs()) == 1 + 3 + (8 + 3) * len(adaptation.TRAINED)
+
+
+def test_adaptation_starts_from_the_recipes_on_rooms() -> None:
     from triptych.recipes import RECIPES
 
     adaptation = load("adaptation")
-    generator, seeds = np.random.default_rng(2), list(range(6))
-    base = {"semseg": 0.1, "depth": 1.0}
-    better = {"statistics only": 0.02, "dacs": 0.06, "min-ent": 0.02, "oracle": 0.2}
-
-    def pairs(scale: float) -> dict[str, dict]:
-        found = {}
-        for name, gained in better.items():
-            tasks = {}
-            for task, low in base.items():
-                numbers = low + adaptation.SIGNS[task] * scale * (gained + generator.normal(0, 0.004, len(seeds)))
-                tasks[task] = {"baseline": [low] * 6, "other": numbers.tolist(), "difference": 0.0, "interval": [0, 0]}
-            found[name] = {"seeds": seeds, "tasks": tasks}
-        return found
-
-    content = {"vanilla": pairs(1), "densemtl": pairs(0.01)}
-    gained = adaptation.beyond(content)
-    assert {(name, task) for _, name, task in gained} == {(name, task) for name in ("dacs", "min-ent") for task in base}
-    assert all(gained["vanilla", "dacs", task].above for task in base)
-    assert gained["vanilla", "dacs", "depth"].mean == pytest.approx(0.04, abs=0.005)
-    assert min(each.adjusted / each.p for each in gained.values()) >= 1
-    least = min(gained.values(), key=lambda each: each.p)
-    assert least.adjusted == pytest.approx(len(gained) * least.p)
-    share, low, high = adaptation.closed(content["vanilla"]["dacs"], content["vanilla"]["oracle"], "depth")
-    assert low < share < high
-    assert share == pytest.approx(30, abs=3)
-    assert adaptation.closed(content["densemtl"]["dacs"], content["densemtl"]["oracle"], "semseg") is None
-    assert "of 8 differences" in adaptation.table(content).lower()
-    [source] = [arm for name, arm in adaptation.arms_of("densemtl").items() if name.endswith("source only")]
+    source, oracle = (adaptation.trainings("densemtl")[name] for name in (adaptation.SOURCE, adaptation.ORACLE))
     assert source.model.decoder_options == RECIPES["rooms-densemtl"].model.decoder_options
+    assert not source.adaptation.used
+    assert source.data.options.get("look", "a") == "a"
+    assert oracle.data.options["look"] == "b"
+    assert len({digest(arm) for arm in adaptation.arms().values()}) == len(adaptation.arms())
+    assert {"constant", "untrained"} <= set(adaptation.arms())
