@@ -619,6 +619,18 @@ def test_every_network_of_the_benchmark_has_the_best_of_its_own_rates() -> None:
         bench_rates.choose(nowhere)
 
 
+def test_rates_of_a_network_are_compared_on_one_trunk() -> None:
+    bench_rates = load("bench_rates")
+    found = []
+    for arm, seed in bench_rates.STUDY.jobs():
+        trunk = "9050fb46" if arm.startswith("atrc") else "65d543a7"
+        found.append(rows.Row(arm, seed, "r", "c", {**of_tasks(1.1 if arm.endswith("0.004") else 1.0), "trunk": trunk}))
+    assert set(bench_rates.choose(found).values()) == {4e-3}
+    mixed = [replace(row, scores={**row.scores, "trunk": "9"}) if row.arm == "mtan, 0.008" else row for row in found]
+    with pytest.raises(ValueError, match="two trunks"):
+        bench_rates.choose(mixed)
+
+
 def test_a_rate_that_diverges_has_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bench_rates = load("bench_rates")
 
