@@ -36,6 +36,7 @@ from lab.study import Scores, Study
 from lab.training import Arm
 from trunks import checksum
 
+from triptych.decoders.densemtl import DenseMTL
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Options, Recipe
 
@@ -60,6 +61,7 @@ TASKS = tuple(HIGHER)
 SINGLE = {f"single {name}": name for name in TASKS}
 """Networks of one task, by arm."""
 SEEDS = tuple(range(3))
+ALPHA = "mean alpha"
 STEPS = 1000
 TRAINED, SCORED = 400, 200
 """Rooms, one view each."""
@@ -101,10 +103,20 @@ def arms() -> dict[str, Arm]:
 
 
 def score(arm: Arm, seed: int, folder: Path) -> Scores:
-    """Scores on the test rooms, and which trunk it was."""
+    """Scores on the test rooms, which trunk it was, and how far DenseMTL's attention takes part."""
     recipe = placed(arm.recipe, seed, folder)
     found = replace(arm, recipe=recipe).score(folder, split="test", limit=SCORED)
-    return {**found, "rate": recipe.optimizer.lr, **trunk_of(recipe)}
+    return {**found, "rate": recipe.optimizer.lr, **trunk_of(recipe), **attention_of(arm, folder)}
+
+
+def attention_of(arm: Arm, folder: Path) -> Scores:
+    """Mean |alpha| of the attentions of a trained network whose decoder has such scales: 0 at the start."""
+    from triptych.prediction import Predictor
+
+    decoder = Predictor.load(folder, device="cpu").model.decoder if arm.predictor == "trained" else None
+    if not isinstance(decoder, DenseMTL):
+        return {}
+    return {ALPHA: statistics.fmean(value for row in decoder.attention_scales().values() for value in row.values())}
 
 
 def trunk_of(recipe: Recipe) -> Scores:
@@ -166,6 +178,8 @@ def table(found: list[rows.Row]) -> str:
             f"; {len(SEEDS)} seeds tell two methods {smallest(common, len(SEEDS)):.1f} points apart on NYUv2's tasks, "
             f"in four cases of five (paired t at 5 %, of one pair; differences deviate by {common:.2f} points)"
         )
+    if alphas := [row.scores[ALPHA] for row in found if ALPHA in row.scores]:
+        told += f". The mean |alpha| of DenseMTL's attention is {mean_and_deviation(alphas, digits=2)}"
     header = ["method", "rate", "seeds", *TASKS, "NYUv2's four %", "PASCAL's five %"]
     return f"{markdown_table(header, lines)}\n\n{told}."
 

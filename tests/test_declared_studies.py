@@ -566,6 +566,8 @@ def rows_of_bench(bench) -> list[rows.Row]:
         numbers = of_tasks(1 + (gained.get(arm, 0) + generator.normal(0, 0.5)) / 100)
         if arm == "atrc":
             numbers["boundary"] = 0.08
+        if arm == "densemtl":
+            numbers[bench.ALPHA] = 0.02 + 0.01 * seed
         if arm in bench.SINGLE:
             numbers = {bench.SINGLE[arm]: numbers[bench.SINGLE[arm]]}
         found.append(rows.Row(arm, seed, "r", "c", {**numbers, "rate": 2e-3, "trunk": "9050fb46"}))
@@ -584,6 +586,7 @@ def test_the_benchmark_shows_null_rows_and_orders_nothing() -> None:
     assert lines["| atrc"][-2:] == ["– (3 of 4)", "– (4 of 5) |"]  # not the mean of the tasks that it learned
     assert "1 of 84 cells of methods have not learned" in bench.table(found)
     assert "3 seeds tell two methods" in bench.table(found)
+    assert "mean |alpha| of DenseMTL's attention is 0.03 ± 0.01." in bench.table(found)
     other = replace(found[0], scores={**found[0].scores, "trunk": "65d543a7"})
     with pytest.raises(ValueError, match="two trunks"):
         bench.table([other, *found[1:]])
