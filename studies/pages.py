@@ -27,6 +27,7 @@ import photo_trunk
 import photographs
 import preset
 import sharpness
+import starts
 import trunks
 from lab import rows
 from lab.running import ROOT
@@ -47,6 +48,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "photographs": (photographs.STUDY, photographs.table, LONG),
     "bench-rates": (bench_rates.STUDY, bench_rates.table, LONG),
     "bench": (bench.STUDY, bench.table, LONG),
+    "starts": (starts.STUDY, starts.table, ROOT / "docs" / "models.md"),
     "adaptation": (adaptation.STUDY, adaptation.table, ROOT / "docs" / "study-adaptation.md"),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
     "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora", "adaptation",
+    "starts",
 )  # fmt: skip
 
 
@@ -712,6 +714,31 @@ def test_the_study_of_adaptation_asks_for_gains_beyond_the_norms() -> None:
     assert text.count("\n| vanilla") == text.count("\n| densemtl") == 2 * len(adaptation.TRAINED)
     assert "| – | constant | – | 1 | 0.02 |" in text
     assert len(adaptation.STUDY.jobs()) == 1 + 3 + (8 + 3) * len(adaptation.TRAINED)
+
+
+def test_the_study_of_starts_measures_what_swapped_maps_change() -> None:
+    """Nothing where outputs do not depend on the deepest map, all of it where on nothing else; the arms are recipes."""
+    from torch import nn, ones, rand, zeros
+
+    from triptych.recipes import RECIPES
+
+    starts = load("starts")
+    assert RECIPES["rooms-densemtl"].model.decoder_options == starts.STARTS["densemtl, now"][1]
+    assert RECIPES["rooms-pad-net-plus"].model.decoder_options == starts.STARTS["pad-net-plus, now"][1]
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Module()
+            self.backbone.stages = nn.ModuleList([nn.Sequential(nn.Identity())])
+
+        def forward(self, x):
+            deep = self.backbone.stages[-1](x)
+            outputs = {"deep": deep, "half": deep + x, "fine": x + zeros(()) * deep, "twice": 2 * deep + ones(())}
+            return SimpleNamespace(predictions=outputs)
+
+    found = starts.shares(Network(), rand(6, 3, 4, 5))
+    assert found == pytest.approx({"deep": 1, "half": 0.5, "fine": 0, "twice": 1})
 
 
 def test_adaptation_starts_from_the_recipes_on_rooms() -> None:
