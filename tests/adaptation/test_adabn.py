@@ -334,14 +334,16 @@ def test_a_folder_is_what_it_looks_like(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_study_scores_every_adapter_after_adabn_too(tmp_path: Path) -> None:
+    """In a folder of its own that a stopped job finds again; the run stays as it was."""
     adaptation = load("adaptation")
     recipe = change(ADAPTED, adaptation__name="min-ent", schedule__steps=2, data__val_split="")
-    arms = {"min-ent": recipe, "adabn": change(recipe, adaptation__name="adabn", adaptation__options=SMALL)}
-    for name, each in arms.items():
-        run = run_recipe(each, tmp_path / name / "seed-0")
-        evaluate_run(run, split="target-test", device="cpu", constant=False, progress=False)
-    assert adaptation.score_after_adabn(arms, tmp_path, seeds=[0]) == 1
-    new = tmp_path / "min-ent + adabn" / "seed-0"
-    assert (new / "evaluation-target-test.json").is_file()
-    assert read_recipe(new / "recipe.json").adaptation.name == "min-ent"
-    assert adaptation.score_after_adabn(arms, tmp_path, seeds=[0]) == 0
+    found = adaptation.score(adaptation.Arm(recipe), 3, tmp_path / "seed-3")
+    assert set(found) == {f"{task}{state}" for task in recipe.data.tasks for state in adaptation.STATES.values()}
+    assert found["depth"] != found["depth after adabn"]
+    new = tmp_path / "seed-3-adabn"
+    kept = read_recipe(new / "recipe.json")
+    assert (kept.seed, kept.adaptation.name) == (3, "min-ent")
+    weights = (new / "model.safetensors").read_bytes()
+    assert weights != (tmp_path / "seed-3" / "model.safetensors").read_bytes()
+    assert adaptation.score(adaptation.Arm(recipe), 3, tmp_path / "seed-3") == found
+    assert (new / "model.safetensors").read_bytes() == weights
