@@ -229,6 +229,7 @@ def test_naive_equals_a_loop_over_one_ray(camera: str) -> None:
         {"density": "shared", "depth_from": "termination"},
         {"density_init": "unit", "density_activation": "exp", "values_init": "unit"},
         {"density": "shared", "depth_from": "termination", "density_init": "unit", "density_activation": "exp"},
+        {"preset": "surface"},
     ],
     ids=str,
 )

@@ -888,7 +888,7 @@ def test_a_regularizer_that_teaches_nothing_leaves_the_network_as_it_was(
             return super().forward(output._replace(features=[map.detach() for map in output.features]), sample)
 
     monkeypatch.setitem(REGULARIZERS, "detached", Detached)
-    alone = change(RECIPE, data__val_split="")
+    alone = change(RECIPE, data__val_split="", schedule__steps=20)
     small = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4}
     with_it = change(alone, regularizer__name="detached", regularizer__options=small)
     first, second = weights_after(alone, tmp_path / "alone"), weights_after(with_it, tmp_path / "with")
