@@ -115,7 +115,8 @@ def table(found: list[rows.Row]) -> str:
     for name, each in scores.items():
         seeds = [seed for seed in each if seed in scores[AS_BEFORE]]
         gains = [gain(each[seed], scores[AS_BEFORE][seed], FOUR) for seed in seeds]
-        keys = {"before/R2": 2, "after/R2": 2, "after/below_dullest": 2, "processor_seconds": 3}
+        sharp = {"before/below_dullest": 2, "after/below_dullest": 2, "after/excess": 2}
+        keys = {"before/R2": 2, "after/R2": 2, **sharp, "processor_seconds": 3}
         cells = [mean_and_deviation([row[key] for row in each.values()], digits=digits) for key, digits in keys.items()]
         lines.append([name, str(len(each)), mean_and_deviation(gains, digits=2), *cells])
     header = [
@@ -124,7 +125,9 @@ def table(found: list[rows.Row]) -> str:
         "four tasks over old %",
         "R2 before",
         "R2 after",
-        "entropy less the dullest's",
+        "entropy less the dullest's before",
+        "after",
+        "entropy less fog's after",
         "seconds",
     ]
     text = markdown_table(header, lines)

@@ -116,9 +116,11 @@ def sharper(arm: str) -> list[str]:
     )
 
 
-def over_alone(study: str, arm: str, alone: str, seeds: range, t: float, *, than: str = "") -> list[float]:
-    """Points on NYUv2's four tasks over the network alone (more `than` another arm has), with their 95 % interval over
-    seeds.
+def over_alone(
+    study: str, arm: str, alone: str, seeds: range, t: float, *, than: str = "", without: str = ""
+) -> list[float]:
+    """Points on NYUv2's four tasks (`without` one of them) over the network alone (more `than` another arm has), with
+    their 95 % interval over seeds.
     """
     text = (ROOT / "results" / f"{study}.jsonl").read_text(encoding="utf-8")
     scores = {(row["arm"], row["seed"]): row["scores"] for row in map(json.loads, text.splitlines())}
@@ -126,14 +128,48 @@ def over_alone(study: str, arm: str, alone: str, seeds: range, t: float, *, than
     for seed in seeds:
         before, after, other = scores[alone, seed], scores[arm, seed], scores[than or alone, seed]
         signs = {"semseg": 1, "boundary": 1, "normals": -1, "depth": -1}
+        signs.pop(without, None)
         values.append(100 * mean([sign * (after[name] - other[name]) / before[name] for name, sign in signs.items()]))
     half = t * deviation(values) / math.sqrt(len(values))
     return [mean(values), mean(values) - half, mean(values) + half]
 
 
-def branch_alone() -> list[str]:
-    """C - A of D1, over eight seeds."""
-    return [f"{value:+.2f}" for value in over_alone("geometry", "C", "A", range(8), T7)]
+def geometry(arm: str, than: str = "A", *, without: str = "") -> list[str]:
+    """One arm of D1 less another, over eight seeds."""
+    found = over_alone("geometry", arm, "A", range(8), T7, than=than, without=without)
+    return [f"{value:+.2f}" for value in found]
+
+
+def true_depth(*, over: str) -> str:
+    """What rendering with true depth differs by from another arm, depth left out."""
+    return geometry("D", over, without="depth")[0]
+
+
+def above_alone() -> list[str]:
+    """Arms of D1 over the network alone, depth left out: one sample, second heads, true depth, the shipped branch."""
+    return [value for arm in "FHDC" for value in geometry(arm, without="depth")]
+
+
+def preset_rows() -> dict[str, dict[int, dict[str, float]]]:
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for line in (ROOT / "results" / "preset.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        found.setdefault(row["arm"], {})[row["seed"]] = row["scores"]
+    return found
+
+
+def preset_gain() -> list[str]:
+    """Of the chosen preset over the old density."""
+    return [f"{over_alone('preset', 'surface (exp)', 'old', range(200, 212), T7)[0]:.2f}"]
+
+
+def duller_than_fog() -> list[str]:
+    """Entropy less that of a fog of the same opacity, of both densities of `surface` after training."""
+    rows = preset_rows()
+    return [
+        f"{mean([row['after/excess'] for row in rows[name].values()]):+.2f}"
+        for name in ("surface (exp)", "surface (softplus)")
+    ]
 
 
 def gap() -> list[str]:
@@ -196,7 +232,28 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
         "shuffled depth {} ({} to {}) on six tasks ({}, {} to {}, on four), and less uniform weights {} ({} to {})",
         lambda: against("shuffled depth", SIX) + against("shuffled depth", FOUR) + against("uniform weights", FOUR),
     ),
-    (STUDY, "the branch less the network alone is {} ({} to {}), the old", branch_alone),
+    (
+        STUDY,
+        "rendering with true depth differs by {}, {} and {} points from another image's depth, from one sample and",
+        lambda: [true_depth(over=arm) for arm in "EFG"],
+    ),
+    (STUDY, "P4 is {} (95 % {} to {}; Holm's", lambda: geometry("C", "F")),
+    (STUDY, "the branch less the network alone is {} ({} to {}), the old", lambda: geometry("C")),
+    (STUDY, "the old branch {} ({} to {}), a second copy", lambda: geometry("B")),
+    (STUDY, "a second copy of the heads {} ({} to {});", lambda: geometry("H")),
+    (STUDY, "the branch less that copy is **below 0**, {} ({} to {};", lambda: geometry("C", "H")),
+    (
+        STUDY,
+        "one sample {} ({} to {}), second heads {} ({} to {}), true depth {} ({} to {}); the shipped branch is {} "
+        "({} to {}).",
+        above_alone,
+    ),
+    (STUDY, "**surface: {} points better**", preset_gain),
+    (
+        STUDY,
+        "the exponential is *duller* ({}, an opaque fog ends at once) and could not be chosen, softplus ({})",
+        duller_than_fog,
+    ),
     (STUDY, "human parts and saliency make {};", share),
     (STUDY, "Normals gain {} % ({} to {})", normals),
     (STUDY, "the vanilla network has {} ± {}, on the last five {} ± {}.", halves),
