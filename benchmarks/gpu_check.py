@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from gpu_clock import REHEARSAL, ROOT, Clock, parse, source_digest, start, stop
+from gpu_clock import REHEARSAL, ROOT, Clock, parse, source_digest, start, stop, stopped_at_the_end
 
 from triptych.tasks import Task
 from triptych.types import Sample
@@ -167,12 +167,19 @@ def main() -> None:
         found = network(name, how, arguments.device) if how else alone[part](arguments.device)
         write(path, part, {**found, **machine(arguments.device)})
         return
+    with stopped_at_the_end() as children:
+        check_all(arguments, path, children)
+
+
+def check_all(arguments: Any, path: Any, children: list[subprocess.Popen]) -> None:
+    """Part by part until the time is over; `children` is given every process that is started."""
     clock = Clock(arguments.seconds)
     for part in PARTS:
         if clock.left < 5:
             print(f"time is over before {part}", flush=True)
             break
         child = start([part], arguments, arguments.out / "check.txt")
+        children.append(child)
         with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=min(LIMIT, clock.left - 2))
         if child.poll() != 0:

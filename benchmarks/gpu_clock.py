@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,20 @@ def start(words: list[str], arguments: argparse.Namespace, log: Path) -> subproc
         return subprocess.Popen(
             [sys.executable, sys.argv[0], *words, *options], stdout=file, stderr=file, start_new_session=True
         )
+
+
+@contextmanager
+def stopped_at_the_end() -> Iterator[list[subprocess.Popen]]:
+    """Children that are put in the list end with this process, whatever ends it: an error, an interrupt, `kill`. Two
+    calls would train in one folder otherwise.
+    """
+    children: list[subprocess.Popen] = []
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield children
+    finally:
+        for child in children:
+            stop(child)
 
 
 def stop(child: subprocess.Popen) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import trunks
 from geometry_arms import TRUNK, regime_r, with_arm
-from gpu_clock import REHEARSAL, Clock, parse, source_digest, start, stop
+from gpu_clock import REHEARSAL, Clock, parse, source_digest, start, stop, stopped_at_the_end
 from lab import rows
 from lab.study import digest
 from lab.training import train_and_score
@@ -81,14 +81,16 @@ def main() -> None:
     elif arguments.part:
         run(arguments.part[0], int(arguments.part[1]), arguments)
     else:
-        run_all(arguments)
+        with stopped_at_the_end() as children:
+            run_all(arguments, children)
 
 
-def run_all(arguments: Any) -> None:
-    """The trunk, then as many runs as the time allows."""
+def run_all(arguments: Any, children: list[Any]) -> None:
+    """The trunk, then as many runs as the time allows; `children` is given every process that is started."""
     clock = Clock(arguments.seconds)
     if not trunk(arguments.out).is_file():
         child = start(["trunk"], arguments, arguments.out / "trunk.txt")
+        children.append(child)
         while child.poll() is None and clock.left > 2:
             time.sleep(0.2)
         stop(child)
@@ -112,12 +114,13 @@ def run_all(arguments: Any) -> None:
         enough = not lengths or clock.left > statistics.median(lengths)
         while waiting and enough and len(running) < arguments.processes:
             arm, seed = job = waiting.pop(0)
-            running[job] = (start([arm, str(seed)], arguments, arguments.out / f"{arm}-{seed}.txt"), time.monotonic())
+            children.append(start([arm, str(seed)], arguments, arguments.out / f"{arm}-{seed}.txt"))
+            running[job] = (children[-1], time.monotonic())
         if not running:
             break
         time.sleep(0.2)
     for child, _ in running.values():
-        stop(child)
+        stop(child)  # before the rows are counted
     print(f"{len(rows.read(path))} rows in {path}", flush=True)
 
 

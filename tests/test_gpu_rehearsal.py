@@ -17,6 +17,12 @@ def run(*words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
 
 
+def left_running(out: Path) -> list[str]:
+    """Processes that have a folder on their command line."""
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return [line for line in running.splitlines() if str(out) in line]
+
+
 def test_a_part_has_to_be_named() -> None:
     found = run("everything")
     assert found.returncode == 2
@@ -39,10 +45,42 @@ def test_parts_of_the_check_write_their_numbers(part: str, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_check_ends_by_the_clock_and_says_what_ran_out_of_time(tmp_path: Path) -> None:
+    """The first part needs longer than it gets: its row has no numbers, and no other part begins."""
+    started = time.monotonic()
+    found = run("check", "--seconds", "6", "--results", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert found.returncode == 0, found.stderr
+    assert time.monotonic() - started < 60  # with what the command itself imports
+    [row] = map(json.loads, (tmp_path / "gpu-check.jsonl").read_text().splitlines())
+    assert (row["part"], row["failed"]) == ("kernels", "ran out of time")
+    assert "time is over before tests" in found.stdout
+
+
+@pytest.mark.slow
+def test_the_study_writes_rows_as_they_come_and_goes_on(tmp_path: Path) -> None:
+    """The first row is there while the command still runs; killed, a later call repeats none of it."""
+    path = tmp_path / "results" / "geometry-gpu.jsonl"
+    environment = {**os.environ, "TRIPTYCH_GPU_REHEARSAL": "1", "PYTHON": sys.executable}
+    words = ["study", "--results", str(path.parent), "--out", str(tmp_path / "out"), "--processes", "1"]
+    command = [str(ROOT / "benchmarks" / "gpu.sh"), *words, "--seconds", "600"]
+    for count in (1, 2):
+        with (tmp_path / "log.txt").open("a") as log:
+            child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        while child.poll() is None and (not path.is_file() or len(path.read_text().splitlines()) < count):
+            time.sleep(0.2)
+        assert child.poll() is None, (tmp_path / "log.txt").read_text()
+        child.terminate()
+        child.wait()
+        assert not left_running(tmp_path / "out")
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["arm"], row["seed"]) for row in found[:2]] == [("A", 400), ("D", 400)]
+    assert {len(row["facts"]["trunk"]) for row in found} == {64}
+
+
+@pytest.mark.slow
 def test_the_study_ends_by_the_clock_and_leaves_nothing_running(tmp_path: Path) -> None:
     started = time.monotonic()
     found = run("study", "--seconds", "8", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out"))
     assert time.monotonic() - started < 60
     assert found.returncode in (0, 1), found.stderr
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path / "out") not in running
+    assert not left_running(tmp_path / "out")
