@@ -268,7 +268,7 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (MISSING, "all six costs {} points here (95 % {} to {}; four", gap),
     (MISSING, "hurt**, by {} points ({} to {}).", pseudo_labels),
     (MISSING, "without it**: +{} points (95 % +{} to +{};", lambda: cvm("true")),
-    (MISSING, "matches nothing gains as well**: +{} points ({} to {};", lambda: cvm("single")),
+    (MISSING, "matches nothing gains**: +{} points ({} to {};", lambda: cvm("single")),
     (MISSING, "branch beside the network alone {} points ({} to {}),", lambda: cvm_more("branch", "alone")),
     (MISSING, "beside CvM {} ({} to {})", lambda: cvm_more("both", "true")),
     (MISSING, "twice the images {} ({} to {}),", lambda: cvm_more("frames", "alone")),
