@@ -304,6 +304,27 @@ def test_a_run_that_names_a_target_is_scored_there_after_adapting_to_others(phot
     assert scores.keys[0].startswith("test-")
 
 
+def test_images_of_the_recipes_target_are_sized_as_it_is_scored(tmp_path: Path) -> None:
+    """The recipe's transform and size of its target, not those of its labelled images."""
+    recipe = change(
+        ADAPTED,
+        data__transform="default",
+        data__val_split="",
+        adaptation__transform="densemtl",
+        adaptation__size=(24, 32),
+        schedule__steps=1,
+    )
+    run = run_recipe(recipe, tmp_path / "run")
+    whole = replace(recipe.adaptation, name="adabn", options=SMALL)
+    bare = replace(whole, transform="", size=(0, 0))
+    found = {
+        name: load_file(adapt_run(run, target, tmp_path / name, device="cpu") / "model.safetensors")
+        for name, target in {"whole": whole, "bare": bare, "other": replace(bare, transform="none")}.items()
+    }
+    same = {name: all(torch.equal(each, found["whole"][key]) for key, each in of.items()) for name, of in found.items()}
+    assert same == {"whole": True, "bare": True, "other": False}
+
+
 def test_what_cannot_be_adapted_is_refused(
     finished: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

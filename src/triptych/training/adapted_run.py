@@ -30,18 +30,21 @@ def adapt_run(
 
     Evaluation, prediction and comparison read `out` like any run. Its recipe is that of `run`, with `target` as its
     adaptation unless it names a target domain: splits of that one can be scored as before, and the description alone
-    tells of `target`. `environment.json` has the starts of `run` and one more, with the images that were used and the
-    hash of the weights before.
+    tells of `target`. Where both name one dataset, images are brought to size as that recipe says. `environment.json`
+    has the starts of `run` and one more, with the images that were used and the hash of the weights before.
 
     Raises `FileExistsError` where `out` holds something (such as `run` itself), and `ValueError` where the adapter
     needs a training or finds nothing to change, and where classes of the target are others than the network's.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
+        raise FileExistsError(
+            f"{out} exists and is not empty: a run is never adapted in place; choose another --out, or delete it where "
+            "an interrupted `triptych adapt` left it."
+        )
     weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
     model, recipe = load_model(run)
     model.frozen = ()  # nothing trains here
-    adapted = replace(recipe, adaptation=target)
+    adapted = replace(recipe, adaptation=_sized_as_scored(target, recipe.adaptation))
     adapter = assemble.build_adapter(adapted, model)
     if adapter is None or adapter.has_losses:
         raise ValueError(f"adapter '{target.name}' learns while a run trains; name it in a recipe (adaptation.name).")
@@ -103,6 +106,17 @@ def _copy_history(run: Path, out: Path) -> None:
         with naming_damage(run / "metrics.jsonl"):
             kept = [line for line, record in read_lines(run / "metrics.jsonl") if record["kind"] == "train"]
         write_text(out / "metrics.jsonl", "".join(f"{line}\n" for line in kept))
+
+
+def _sized_as_scored(target: AdaptationConfig, known: AdaptationConfig) -> AdaptationConfig:
+    """`target` with the transform and the size that a recipe has for the same dataset: its splits are scored so."""
+    if target.dataset != known.dataset or Path(target.root).resolve() != Path(known.root).resolve():
+        return target
+    return replace(
+        target,
+        transform=target.transform or known.transform,
+        size=target.size if any(target.size) else known.size,
+    )
 
 
 def find_target(
