@@ -391,6 +391,8 @@ def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path, monkeypat
             Network(named)
     with pytest.raises(FileError, match="no recipe, outputs"):
         Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None, outputs=None))
+    with pytest.raises(ValueError, match="holds a whole network; leave out trunk"):
+        Predictor.load(file, trunk="trunk.safetensors")
     with pytest.raises(FileNotFoundError, match="no file"):
         Network(tmp_path / "nothing.onnx")
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)  # names of files are not looked for there
@@ -782,6 +784,8 @@ def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_pat
 
 
 def test_reports_precisions_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--max-loss 0\.05 is for fp16 and int8, and the precision is fp32"):
+        export_run(run, tmp_path / "m.onnx", max_loss=0.05)
     with pytest.raises(ValueError, match=r"unknown precision of model\.pt2 'int8'"):
         export_run(run, tmp_path / "model.pt2", precision="int8")
     with pytest.raises(ValueError, match="give 32 to 128"):

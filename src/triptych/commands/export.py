@@ -15,7 +15,7 @@ def export(
     uint8: bool = False,
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     calibrate: Path | None = None,
-    max_loss: float = 0.05,
+    max_loss: float | None = None,
     images: int = 0,
     split: str = "",
     root: str = "",
@@ -32,8 +32,8 @@ def export(
         uint8: Take images of bytes instead of floats in [0, 1].
         precision: Of weights and arithmetic; fp16 and int8 are for .onnx.
         calibrate: Folder of images that show int8 the range of activations; the validation split by default.
-        max_loss: How much worse, relative to torch, a task may score with fp16 or int8; without labels, how far it may
-            be from torch in the mean.
+        max_loss: How much worse, relative to torch, a task may score with fp16 or int8 (0.05 unless given); without
+            labels, how far it may be from torch in the mean.
         images: How many images of the validation split to compare on; 0 takes 4, or 32 for fp16 and int8.
         split: Split to compare on, instead of the validation split.
         root: Folder of the data of a run that was received, or their description; by default the recipe's.

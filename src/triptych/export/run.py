@@ -47,6 +47,8 @@ from triptych.types import Sample
 FORMAT = 1
 EXACT_IMAGES = 4
 """Number of images on which a file of float32 is compared."""
+MAX_LOSS = 0.05
+"""How much worse, relative to torch, a task may score with fewer bits, unless told."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def export_run(
     uint8: bool = False,
     precision: str = "fp32",
     calibrate: Path | None = None,
-    max_loss: float = 0.05,
+    max_loss: float | None = None,
     images: int = 0,
     split: str = "",
     root: str = "",
@@ -168,12 +170,12 @@ def export_run(
 
     `precision` `"fp16"` or `"int8"` (ONNX alone; calibrated on the images of the folder `calibrate`, or of the split)
     changes numbers: such a file is written where it agrees with torch in float32, and with fewer bits no task's primary
-    number on the labels is worse by more than `max_loss`, relative to torch's, at any size; a task without labels may
+    number on the labels is worse by more than `max_loss` (0.05), relative to torch's, at any size; a task without labels may
     differ from torch by that much in the mean.
     """
     target = find_target(path)
     reduce = named_choice(f"precision of {path.name}", precision, target.precisions)
-    limits = EXACT if precision == "fp32" else Tolerances(torch.inf, torch.inf, max_loss)
+    limits = _limits(precision, max_loss)
     if images < 0:
         raise ValueError(f"images is {images}; give how many to compare on, or 0 for 4 of them, 32 with fewer bits.")
     images = images or (EXACT_IMAGES if precision == "fp32" else 32)
@@ -266,6 +268,18 @@ def export_run(
     return Export(
         path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept, calibrated_on
     )
+
+
+def _limits(precision: str, max_loss: float | None) -> Tolerances:
+    """How far a file of a precision may be from torch."""
+    if precision != "fp32":
+        return Tolerances(torch.inf, torch.inf, MAX_LOSS if max_loss is None else max_loss)
+    if max_loss is not None:
+        raise ValueError(
+            f"--max-loss {max_loss:g} is for fp16 and int8, and the precision is fp32, whose files have to agree with "
+            "torch; leave it out, or pass --precision."
+        )
+    return EXACT
 
 
 def _calibration_photos(folder: Path | None, precision: str) -> tuple[list[Path], str]:

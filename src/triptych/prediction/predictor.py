@@ -361,6 +361,8 @@ class Predictor:
 
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
+            if trunk:
+                raise ValueError(f"{path} holds a whole network; leave out trunk, which folders of adapters alone need.")
             network = exported.ExportedNetwork(path)
             network.check_precision(options.pop("precision", "no"))
             network.check_device(options.pop("device", None))
