@@ -170,8 +170,8 @@ def export_run(
 
     `precision` `"fp16"` or `"int8"` (ONNX alone; calibrated on the images of the folder `calibrate`, or of the split)
     changes numbers: such a file is written where it agrees with torch in float32, and with fewer bits no task's primary
-    number on the labels is worse by more than `max_loss` (0.05), relative to torch's, at any size; a task without labels may
-    differ from torch by that much in the mean.
+    number on the labels is worse by more than `max_loss` (0.05 unless given), relative to torch's, at any size; a task
+    without labels may differ from torch by that much in the mean.
     """
     target = find_target(path)
     reduce = named_choice(f"precision of {path.name}", precision, target.precisions)

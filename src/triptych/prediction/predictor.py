@@ -362,7 +362,7 @@ class Predictor:
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
             if trunk:
-                raise ValueError(f"{path} holds a whole network; leave out trunk, which folders of adapters alone need.")
+                raise ValueError(f"{path} holds a whole network; leave out trunk, which adapters alone need.")
             network = exported.ExportedNetwork(path)
             network.check_precision(options.pop("precision", "no"))
             network.check_device(options.pop("device", None))
