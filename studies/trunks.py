@@ -9,7 +9,9 @@ the whole image, which is never cropped. The trunk's last map is averaged and on
 away.
 
 A job writes `<out>/trunks/<arm>/seed-0/trunk.safetensors`; its row holds the file's SHA-256, and `trunk_file` hands a
-study no other file. Keep it: processors of other vector instructions add in another order and make another file.
+study no other file. Processors of other vector instructions add in another order and make another file, whose rows
+must not meet those of the first. So the trunk of most studies lies in `results/trunks`, and a study takes it from there
+where `<out>` has none; a source older than that looks in `<out>` alone, and a copy has to lie there.
 
 To run a study again elsewhere, give `trunks.py run` and the study the same `--results DIR` of your own: the trunks have
 their rows there, and the study goes by these. Its rows are then of another trunk than ours.
@@ -22,7 +24,7 @@ from typing import Any
 
 import torch
 from lab import rows
-from lab.running import main, results_folder
+from lab.running import ROOT, main, results_folder
 from lab.study import Scores, Study
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,6 +44,8 @@ TRUNKS: dict[str, dict[str, Any]] = {
     },
 }
 SAVE_EVERY = 500
+KEPT = ROOT / "results" / "trunks"
+"""Files that are part of the repository, by arm."""
 
 
 def arms() -> dict[str, dict[str, Any]]:
@@ -176,11 +180,13 @@ def checksum(path: Path) -> str:
 
 
 def trunk_file(folder: Path, arm: str, results: Path | None = None) -> Path:
-    """The file of a trunk below a study's `--out`; `ValueError` for one of another hash than its row's, or none. Rows
-    are those in `results`, by default where the study writes its own.
+    """The file of a trunk below a study's `--out`, or else the one that is kept; `ValueError` for one of another hash
+    than its row's, or none. Rows are those in `results`, by default where the study writes its own.
     """
     results = results or results_folder()
     path = folder / STUDY.name / arm / "seed-0" / "trunk.safetensors"
+    if not path.is_file() and (kept := KEPT / f"{arm}.safetensors").is_file():
+        path = kept
     if not path.is_file():
         raise ValueError(
             f"{path} is missing; `python studies/trunks.py run --out {folder} --results DIR` makes one, and `--results "

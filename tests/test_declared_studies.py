@@ -167,6 +167,18 @@ def test_a_study_run_again_goes_by_the_trunk_made_for_it(tmp_path: Path, monkeyp
     assert trunks.trunk_file(tmp_path / "out", "resnet18-half") == path
 
 
+def test_the_trunk_that_is_kept_is_that_of_its_row(tmp_path: Path) -> None:
+    """A study takes it where none was made; one that was made comes first."""
+    trunks = load("trunks")
+    kept = STUDIES.parent / "results" / "trunks" / "resnet18-half.safetensors"
+    assert trunks.trunk_file(tmp_path, "resnet18-half") == kept
+    made = tmp_path / "trunks" / "resnet18-half" / "seed-0" / "trunk.safetensors"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"another")
+    with pytest.raises(ValueError, match=str(made)):
+        trunks.trunk_file(tmp_path, "resnet18-half")
+
+
 def test_area_under_curve_is_scikit_learns() -> None:
     import torch
 
