@@ -40,18 +40,18 @@ def task_folder(root: Path, task: str) -> Path | None:
     return next((root / name for name in TASK_MAPS[task].folders if (root / name).is_dir()), None)
 
 
-def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
+def find_tasks(root: Path, tasks: Sequence[str], *, alone: bool = True) -> dict[str, Path]:
     """The folder of every task: the named `tasks`, or all that have a sub-folder.
 
-    A single named task may lie in `root` itself, if no task has a folder there. Raises `ValueError` naming what was
-    looked for.
+    A single named task may lie in `root` itself, if no task has a folder there and it is `alone`: whose the maps are
+    is open where others are looked for in `root`, too. Raises `ValueError` naming what was looked for.
     """
     if not root.is_dir():
         raise ValueError(f"folder {root} does not exist; give the folder of the maps.")
     for name in tasks:
         named_choice("task", name, TASK_MAPS)
     present = {name: folder for name in TASK_MAPS if (folder := task_folder(root, name)) is not None}
-    if not present and len(tasks) == 1:
+    if not present and alone and len(tasks) == 1:
         return {tasks[0]: root}
     found = {name: present[name] for name in tasks or present if name in present}
     missing = [name for name in tasks if name not in found]

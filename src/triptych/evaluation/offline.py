@@ -127,7 +127,7 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     for name, folder in folders.items():
         try:
             rule = find_rule(options.protocol, name)
-            truth, own = _find_targets(targets, name, rule, settings, encodings, options.split)
+            truth, own = _find_targets(targets, name, rule, settings, encodings, options.split, alone=len(folders) == 1)
         except ValueError as error:
             if named:
                 raise
@@ -143,9 +143,12 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
 
 
 def _find_targets(
-    root: Path, task: str, rule: Rule, settings: DataSettings, encodings: Encodings, split: str
+    root: Path, task: str, rule: Rule, settings: DataSettings, encodings: Encodings, split: str, *, alone: bool
 ) -> tuple[Targets, DataSettings]:
-    """Ground truth of a task, and the settings with what a dataset says about its classes."""
+    """Ground truth of a task, and the settings with what a dataset says about its classes.
+
+    Only a task that is `alone` may have its maps in `root` itself.
+    """
     if is_dataset(root):
         dataset = Folder(root, split=split, tasks=[task])
         classes = settings.classes or len(dataset.tasks[task].classes)
@@ -155,7 +158,7 @@ def _find_targets(
         raise DataError(f"{root} holds pseudo-labels, which are no truth", "score against the labels themselves")
     metric = rule.metric(settings)
     recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else None
-    files = list_maps(find_tasks(root, [task])[task])
+    files = list_maps(find_tasks(root, [task], alone=alone)[task])
     encodings = settle_encodings(files.values(), task, replace(encodings, classes=settings.num_classes))
     return FolderTargets(files, task, encodings, recipe), settings
 

@@ -1,0 +1,49 @@
+"""Saved maps that `score` could take for two things: it reads the one that is said, or asks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from saved_maps import save
+
+from triptych.evaluation.offline import Score, score
+
+IDS = np.arange(2, 40, dtype=np.uint8).repeat(2).reshape(4, 19)
+GREY = np.full(IDS.shape, 99, np.uint8)
+
+
+def run(root: Path, protocol: str = "invpt", *, targets: str = "targets", **options: object) -> Score:
+    return score(root / "predictions", root / targets, protocol=protocol, quiet=True, threads=2, **options)
+
+
+def describe(root: Path, text: str, **files: np.ndarray) -> None:
+    """A `dataset.toml` in `root/targets` with a black photograph, and the labels of image `a` by task, as arrays."""
+    save(root / "targets/images/test/a.png", np.zeros((*next(iter(files.values())).shape[-2:], 3), np.uint8))
+    for task, values in files.items():
+        save(root / f"targets/{task}/test/a.npy", values)
+    (root / "targets/dataset.toml").write_text("[images]\nfiles = 'images/{split}/{key}.png'\n" + text)
+
+
+# Folders.
+
+
+def test_the_folder_of_one_task_is_not_the_ground_truth_of_others(tmp_path: Path) -> None:
+    """Saliency was scored against the class ids that lay in the folder of the ground truth itself."""
+    save(tmp_path / "predictions/semseg/a.png", IDS)
+    save(tmp_path / "predictions/saliency/a.png", GREY)
+    save(tmp_path / "targets/a.png", IDS)
+    with pytest.raises(ValueError, match=r"targets has no folder of semseg .*name one --task if the maps lie in the"):
+        run(tmp_path, dataset="nyuv2")
+    with pytest.raises(ValueError, match=r"targets has no folder of semseg"):
+        run(tmp_path, dataset="nyuv2", task=["semseg", "saliency"])
+    assert set(run(tmp_path, dataset="nyuv2", task=["semseg"]).tasks) == {"semseg"}
+    save(tmp_path / "targets/semseg/a.png", IDS)
+    found = run(tmp_path, dataset="nyuv2")
+    assert set(found.tasks) == {"semseg"}
+    assert "has no folder of saliency" in found.left_out["saliency"]
+
+
+def test_maps_of_one_task_may_lie_in_the_folders_themselves(tmp_path: Path) -> None:
+    for side in ("predictions", "targets"):
+        save(tmp_path / side / "a.png", IDS)
+    assert set(run(tmp_path, dataset="nyuv2", task=["semseg"]).tasks) == {"semseg"}
