@@ -47,3 +47,14 @@ def test_maps_of_one_task_may_lie_in_the_folders_themselves(tmp_path: Path) -> N
     for side in ("predictions", "targets"):
         save(tmp_path / side / "a.png", IDS)
     assert set(run(tmp_path, dataset="nyuv2", task=["semseg"]).tasks) == {"semseg"}
+
+
+@pytest.mark.parametrize("side", ["predictions", "targets"])
+def test_maps_beside_folders_of_other_tasks_have_to_be_moved(tmp_path: Path, side: str) -> None:
+    """Who named a task was told to name one."""
+    other = {"predictions": "targets", "targets": "predictions"}[side]
+    save(tmp_path / side / "a.png", IDS)
+    save(tmp_path / side / "depth/a.png", np.full(IDS.shape, 2000, np.uint16))
+    save(tmp_path / other / "semseg/a.png", IDS)
+    with pytest.raises(ValueError, match=rf"{side} has no folder of semseg .*move its maps into .*{side}/semseg/"):
+        run(tmp_path, dataset="nyuv2", task=["semseg"])

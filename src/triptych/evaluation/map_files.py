@@ -56,12 +56,16 @@ def find_tasks(root: Path, tasks: Sequence[str], *, alone: bool = True) -> dict[
     found = {name: present[name] for name in tasks or present if name in present}
     missing = [name for name in tasks if name not in found]
     if missing or not found:
-        inside = next((root / name for name in PRODUCTS if (root / name).is_dir()), None)
-        hint = f"did you mean {inside}?" if inside else "name one --task if the maps lie in the folder itself."
         looked = missing or list(TASK_MAPS)
-        raise ValueError(
-            f"{root} has no folder of {', '.join(looked)} (such as {TASK_MAPS[looked[0]].folders[0]}/); {hint}"
-        )
+        usual = TASK_MAPS[looked[0]].folders[0]
+        inside = next((root / name for name in PRODUCTS if (root / name).is_dir()), None)
+        if inside:
+            hint = f"did you mean {inside}?"
+        elif present:  # beside folders of other tasks, maps in the folder itself are nobody's
+            hint = f"move its maps into {root / usual}/ if they lie in the folder itself."
+        else:
+            hint = "name one --task if the maps lie in the folder itself."
+        raise ValueError(f"{root} has no folder of {', '.join(looked)} (such as {usual}/); {hint}")
     return found
 
 
