@@ -616,9 +616,9 @@ def test_pseudo_labels_are_no_truth_anywhere(folder, teacher, tmp_path):
     predicted.mkdir(parents=True)
     for key in ("0", "1"):
         np.save(predicted / f"{key}.npy", np.ones(SIZE, np.float32))
-    for targets in (folder, folder / "pseudo/depth"):
+    for targets, split in ((folder, "val"), (folder / "pseudo/depth", "")):
         with pytest.raises(ValueError, match="pseudo-labels"):
-            score(predicted, targets, protocol="survey", task=("depth",), split="val", quiet=True)
+            score(predicted, targets, protocol="survey", task=("depth",), split=split, quiet=True)
     with pytest.raises(ValueError, match="not prepared"):
         prepare(dataset, tmp_path / "packed", split="val", tasks=("depth",))
     recipe = change(RECIPE, data__dataset="folder", data__root=str(folder), data__test_split="")

@@ -58,3 +58,19 @@ def test_maps_beside_folders_of_other_tasks_have_to_be_moved(tmp_path: Path, sid
     save(tmp_path / other / "semseg/a.png", IDS)
     with pytest.raises(ValueError, match=rf"{side} has no folder of semseg .*move its maps into .*{side}/semseg/"):
         run(tmp_path, dataset="nyuv2", task=["semseg"])
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_is_refused_beside_a_plain_folder(tmp_path: Path, split: str) -> None:
+    for side in ("predictions", "targets"):
+        save(tmp_path / side / "semseg/a.png", IDS)
+    with pytest.raises(ValueError, match=rf"--split {split} has no effect on .*targets, which has no dataset\.toml"):
+        run(tmp_path, dataset="nyuv2", split=split)
+
+
+def test_the_test_split_of_a_dataset_is_scored_unless_another_is_named(tmp_path: Path) -> None:
+    describe(tmp_path, "[tasks.semseg]\nfiles = 'semseg/{split}/{key}.npy'\nclasses = 40\n", semseg=IDS)
+    save(tmp_path / "predictions/semseg/a.png", IDS)
+    assert run(tmp_path).tasks["semseg"].keys == run(tmp_path, split="test").tasks["semseg"].keys == ("a",)
+    with pytest.raises(ValueError, match="val"):
+        run(tmp_path, split="val")

@@ -119,6 +119,9 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     if options.normals_axes and is_dataset(targets):
         text = f"--normals-axes has no effect on {targets}, whose descriptor says where components of normals point"
         raise DataError(text, "give axes in [tasks.normals] there")
+    if options.split and not is_dataset(targets):
+        text = f"--split {options.split} has no effect on {targets}, which has no {FILE_NAME}"
+        raise DataError(text, "name the folder with the ground truth of that split")
     rules = RULES[options.protocol]
     named = tuple(options.task) or (tuple(rules) if len(rules) == 1 else ())
     folders = find_tasks(predictions, named)
@@ -127,7 +130,9 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     for name, folder in folders.items():
         try:
             rule = find_rule(options.protocol, name)
-            truth, own = _find_targets(targets, name, rule, settings, encodings, options.split, alone=len(folders) == 1)
+            truth, own = _find_targets(
+                targets, name, rule, settings, encodings, options.split or "test", alone=len(folders) == 1
+            )
         except ValueError as error:
             if named:
                 raise
@@ -221,9 +226,9 @@ def score(
     """Score maps saved by any code base; `options` are the others of `ScoreOptions`.
 
     `predictions` holds one sub-folder per task, or the maps of the one `task` named; `targets` likewise, or a dataset
-    that a `dataset.toml` describes (then `split` is scored). Files pair by name. `dataset` (nyuv2, pascal-context,
-    bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which `max_dist`,
-    `ground_truth` and `classes` override. Prints a table unless `quiet`.
+    that a `dataset.toml` describes (then `split` is scored, test by default). Files pair by name. `dataset` (nyuv2,
+    pascal-context, bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which
+    `max_dist`, `ground_truth` and `classes` override. Prints a table unless `quiet`.
 
     Raises `ValueError` for predictions that are missing (unless `partial`), of another size than their ground truth,
     NaN, or out of range, and `OSError` for files that cannot be read; each names the file and the way out.

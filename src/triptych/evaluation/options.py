@@ -13,7 +13,7 @@ class ScoreOptions:
         protocol: Line of papers whose definitions count, or a boundary protocol (docs/protocols.md).
         task: Tasks to score; all that have a sub-folder by default.
         dataset: nyuv2, pascal-context or bsds500: sets maxDist, the recipe of boundary ground truth and the classes.
-        split: Split of a dataset with a dataset.toml.
+        split: Split of a dataset with a dataset.toml; test by default.
         classes: Number of classes of semseg.
         max_dist: Matching radius of boundaries as a fraction of the image diagonal.
         ground_truth: How boundary ground truth is prepared: as stored, thinned, or the outline of a map of labels.
@@ -39,7 +39,7 @@ class ScoreOptions:
     ]
     task: tuple[str, ...] = ()
     dataset: str = ""
-    split: str = "test"
+    split: str = ""
     classes: int = 0
     max_dist: float | None = None
     ground_truth: Literal["stored", "thin", "outline"] | None = None
