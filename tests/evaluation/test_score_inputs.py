@@ -74,3 +74,29 @@ def test_the_test_split_of_a_dataset_is_scored_unless_another_is_named(tmp_path:
     assert run(tmp_path).tasks["semseg"].keys == run(tmp_path, split="test").tasks["semseg"].keys == ("a",)
     with pytest.raises(ValueError, match="val"):
         run(tmp_path, split="val")
+
+
+# Classes.
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "told", "words"),
+    [
+        ("human_parts", 5, 0, r"has 5 classes, and the protocol scores 7; .*as semseg"),
+        ("human_parts", 9, 0, r"has 9 classes, and the protocol scores 7; .*as semseg"),
+        ("semseg", 13, 40, r"has 13 classes, and --classes says 40; leave it out"),
+    ],
+)
+def test_classes_of_a_dataset_are_those_of_the_metric(
+    tmp_path: Path, task: str, classes: int, told: int, words: str
+) -> None:
+    """A class that the data do not have counts 0 in the mIoU of these protocols."""
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 5
+    names = [f"c{i}" for i in range(classes)]
+    describe(tmp_path, f"[tasks.{task}]\nfiles = '{task}/{{split}}/{{key}}.npy'\nclasses = {names}\n", **{task: labels})
+    save(tmp_path / f"predictions/{task}/a.png", labels)
+    with pytest.raises(ValueError, match=rf"{task} of .*targets {words}"):
+        run(tmp_path, task=[task], classes=told)
+    if told:
+        assert run(tmp_path).tasks[task].facts == {"classes": classes}
+        assert run(tmp_path, classes=classes).tasks[task].facts == {"classes": classes}

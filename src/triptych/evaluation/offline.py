@@ -44,6 +44,8 @@ from triptych.machine import one_thread_each
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums, sum_groups
 from triptych.metrics.boundary import BoundaryMetric
+from triptych.metrics.segmentation import SegmentationMetric
+from triptych.tasks import Task
 from triptych.terminal import terminal
 from triptych.types import valid_pixels
 
@@ -156,8 +158,7 @@ def _find_targets(
     """
     if is_dataset(root):
         dataset = Folder(root, split=split, tasks=[task])
-        classes = settings.classes or len(dataset.tasks[task].classes)
-        return dataset_targets(dataset, task), replace(settings, classes=classes)
+        return dataset_targets(dataset, task), _settle_classes(root, dataset.tasks[task], rule, settings)
     inside = root.resolve()
     if any(place.name == PSEUDO and (place.parent / FILE_NAME).is_file() for place in (inside, *inside.parents)):
         raise DataError(f"{root} holds pseudo-labels, which are no truth", "score against the labels themselves")
@@ -166,6 +167,20 @@ def _find_targets(
     files = list_maps(find_tasks(root, [task], alone=alone)[task])
     encodings = settle_encodings(files.values(), task, replace(encodings, classes=settings.num_classes))
     return FolderTargets(files, task, encodings, recipe), settings
+
+
+def _settle_classes(root: Path, task: Task, rule: Rule, settings: DataSettings) -> DataSettings:
+    """The settings with the classes of a dataset's task; `DataError` where the metric has others, which count 0."""
+    own = len(task.classes)
+    settled = replace(settings, classes=settings.classes or own)
+    scored, by_itself = (rule.metric(each) for each in (settled, replace(settings, classes=own)))
+    if isinstance(scored, SegmentationMetric) and len(scored.class_names) != own:
+        text = f"{task.name} of {root} has {own} classes, and "
+        if metric_facts(by_itself) != metric_facts(scored):
+            raise DataError(f"{text}--classes says {settings.classes}", "leave it out")
+        cure = "describe it as [tasks.semseg], and score the maps as semseg, which has the classes of the data"
+        raise DataError(f"{text}the protocol scores {len(scored.class_names)}", cure)
+    return settled
 
 
 @dataclass(frozen=True)
