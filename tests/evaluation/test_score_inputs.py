@@ -100,3 +100,23 @@ def test_classes_of_a_dataset_are_those_of_the_metric(
     if told:
         assert run(tmp_path).tasks[task].facts == {"classes": classes}
         assert run(tmp_path, classes=classes).tasks[task].facts == {"classes": classes}
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("recipe", ["thin", "outline"])
+def test_half_a_prediction_is_no_prediction_for_two_annotators(tmp_path: Path, recipe: str) -> None:
+    """Annotators are stacked where there are several; other ground truth of twice the height is of another size."""
+    regions = np.zeros((24, 9), np.uint8)
+    regions[:, 4:] = 1
+    save(tmp_path / "targets/boundary/a.png", regions)
+    save(tmp_path / "predictions/boundary/a.png", np.zeros((12, 9), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.png is 12x9, its ground truth .*a\.png 24x9"):
+        run(tmp_path, "seism", ground_truth=recipe)
+    for protocol, stacked in (("seism", "stored"), ("bsds", recipe)):
+        found = run(tmp_path, protocol, ground_truth=stacked).tasks["boundary"]
+        assert found.given.read("a")[1].shape == (2, 12, 9)
+    save(tmp_path / "targets/boundary/a.npy", regions.reshape(2, 12, 9))
+    (tmp_path / "targets/boundary/a.png").unlink()
+    assert run(tmp_path, "seism", ground_truth=recipe).tasks["boundary"].keys == ("a",)

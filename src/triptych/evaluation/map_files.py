@@ -101,13 +101,15 @@ class FolderTargets:
     encodings: Encodings
     recipe: GroundTruth | None
     """Preparation of stored maps of annotators; `None` for other targets."""
+    stacked: bool = False
+    """Whether one picture may hold several annotators, one below the other."""
 
     def keys(self) -> list[str]:
         return list(self.files)
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
         if self.recipe is not None:
-            return read_annotators(self.files[key], size, self.recipe, self.encodings.key)
+            return read_annotators(self.files[key], size, self.recipe, self.encodings.key, stacked=self.stacked)
         return read_target(self.files[key], self.task, self.encodings)
 
     def describe(self, key: str) -> str:

@@ -163,10 +163,13 @@ def _find_targets(
     if any(place.name == PSEUDO and (place.parent / FILE_NAME).is_file() for place in (inside, *inside.parents)):
         raise DataError(f"{root} holds pseudo-labels, which are no truth", "score against the labels themselves")
     metric = rule.metric(settings)
-    recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else None
+    recipe, stacked = None, False
+    if isinstance(metric, BoundaryMetric):
+        recipe = metric.ground_truth
+        stacked = metric.protocol.annotators or recipe == "stored"
     files = list_maps(find_tasks(root, [task], alone=alone)[task])
     encodings = settle_encodings(files.values(), task, replace(encodings, classes=settings.num_classes))
-    return FolderTargets(files, task, encodings, recipe), settings
+    return FolderTargets(files, task, encodings, recipe, stacked), settings
 
 
 def _settle_classes(root: Path, task: Task, rule: Rule, settings: DataSettings) -> DataSettings:

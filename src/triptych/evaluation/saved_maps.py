@@ -81,17 +81,17 @@ def _read_stored(path: Path, task: str, key: str) -> np.ndarray:
 
 
 def read_annotators(
-    path: Path, size: tuple[int, int], recipe: GroundTruth, key: str = ""
+    path: Path, size: tuple[int, int], recipe: GroundTruth, key: str = "", *, stacked: bool = False
 ) -> Float[Tensor, "annotators height width"]:
     """Boundary ground truth for a prediction of `size`: one map per annotator.
 
-    Takes one map `(H, W)`, several `(annotators, H, W)`, several stacked vertically in one picture, and the .mat files
-    of BSDS500. The recipes `stored` and `thin` take maps of two values only: for maps of labels or votes the recipe has
-    to be named.
+    Takes one map `(H, W)`, several `(annotators, H, W)`, several in one picture one below the other if these may be
+    `stacked` (else it is one map, of another size), and the .mat files of BSDS500. The recipes `stored` and `thin` take
+    maps of two values only: for maps of labels or votes the recipe has to be named.
     """
     stored = _read_stored(path, "semseg" if recipe == "outline" else "boundary", key)
     stored = without_label(stored) if isinstance(stored, np.ma.MaskedArray) else stored
-    maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
+    maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size, stacked)
     if recipe != "outline":
         others = (maps != 0) & (maps != np.nanmax(maps, initial=1)) & (maps == maps)
         if others.any():
@@ -103,9 +103,9 @@ def read_annotators(
     return torch.from_numpy(maps.astype(np.float32))
 
 
-def _split_annotators(stored: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _split_annotators(stored: np.ndarray, size: tuple[int, int], stacked: bool) -> np.ndarray:
     stored = stored.astype(np.uint8) if stored.dtype == bool else stored
-    if stored.ndim == 2 and stored.shape[1] == size[1] and stored.shape[0] % size[0] == 0:
+    if stacked and stored.ndim == 2 and stored.shape[1] == size[1] and stored.shape[0] % size[0] == 0:
         return stored.reshape(-1, *size)
     return stored[None] if stored.ndim == 2 else stored
 

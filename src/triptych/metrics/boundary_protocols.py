@@ -36,7 +36,8 @@ class BoundaryProtocol:
 
     `strict` compares `p > t`, else `p >= t`; `single` does so in single precision. `quantize` stores predictions as 8
     bit, truncated, as the published pipelines do before scoring. `suppress` runs SEISM's oriented non-maximum
-    suppression, `thin` thins the thresholded map. `empty_is_perfect`: precision of an empty prediction and recall of
+    suppression, `thin` thins the thresholded map. `annotators`: ground truth has several, of which every one counts.
+    `empty_is_perfect`: precision of an empty prediction and recall of
     an empty ground truth are 1, not 0. `max_dist` is the matching radius as a fraction of the image diagonal, per
     dataset; `ground_truth` likewise says how the annotation is prepared. The key "" is every other dataset.
     """
@@ -49,6 +50,7 @@ class BoundaryProtocol:
     quantize: bool = True
     suppress: bool = False
     thin: bool = True
+    annotators: bool = False
     interpolate: bool = False
     empty_is_perfect: bool = False
     max_dist: dict[str, float] = field(default_factory=lambda: {"": 0.0075, "nyuv2": 0.011})
@@ -98,7 +100,7 @@ _HUNDREDTHS = tuple(k / 100 for k in range(1, 100))
 _SEISM_TARGETS: dict[str, GroundTruth] = {"": "thin", "nyuv2": "outline", "pascal-context": "outline"}
 
 PROTOCOLS: dict[str, BoundaryProtocol] = {
-    "bsds": BoundaryProtocol("bsds", _HUNDREDTHS, interpolate=True),
+    "bsds": BoundaryProtocol("bsds", _HUNDREDTHS, annotators=True, interpolate=True),
     "seism": BoundaryProtocol(
         "seism",
         (0.001, *_HUNDREDTHS, 0.999),
