@@ -120,3 +120,37 @@ def test_half_a_prediction_is_no_prediction_for_two_annotators(tmp_path: Path, r
     save(tmp_path / "targets/boundary/a.npy", regions.reshape(2, 12, 9))
     (tmp_path / "targets/boundary/a.png").unlink()
     assert run(tmp_path, "seism", ground_truth=recipe).tasks["boundary"].keys == ("a",)
+
+
+# Ranges of values.
+
+
+@pytest.mark.parametrize("task", ["saliency", "boundary"])
+@pytest.mark.parametrize(("kind", "high"), [(np.uint8, 1), (np.uint16, 1), (np.uint16, 255)])
+def test_probabilities_in_a_corner_of_their_range_are_asked_for(
+    tmp_path: Path, task: str, kind: type, high: int
+) -> None:
+    """0 and 1 as bytes were probabilities of at most 1/255, and a byte in 16 bits was 0 everywhere."""
+    mask = np.zeros((12, 9), np.uint8)
+    mask[:, 4] = 1
+    for name, values in (("a", np.zeros_like(mask)), ("b", mask)):
+        save(tmp_path / f"targets/{task}/{name}.png", 255 * mask)
+        save(tmp_path / f"predictions/{task}/{name}.npy", (high * values).astype(kind))
+    whole = np.iinfo(kind).max
+    words = rf"b\.npy are whole numbers of at most {high}, and {whole} is .*; save 0 and {whole}, booleans or floats"
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, task=[task])
+    for right in ((whole * mask.astype(kind)), mask > 0, mask.astype(np.float32)):
+        save(tmp_path / f"predictions/{task}/b.npy", right)
+        run(tmp_path, task=[task])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_empty_maps_are_no_evidence_of_a_range(tmp_path: Path, kind: type) -> None:
+    save(tmp_path / "targets/saliency/a.png", np.eye(12, 9, dtype=np.uint8))
+    save(tmp_path / "predictions/saliency/a.npy", np.zeros((12, 9), kind))
+    assert run(tmp_path).tasks["saliency"].numbers["maxF"] < 0.5
+    save(tmp_path / "targets/saliency/b.png", np.eye(12, 9, dtype=np.uint8))
+    save(tmp_path / "predictions/saliency/b.npy", np.full((12, 9), np.iinfo(kind).max, kind))
+    save(tmp_path / "predictions/saliency/a.npy", np.eye(12, 9, dtype=kind))  # faint, beside one that is not
+    run(tmp_path)

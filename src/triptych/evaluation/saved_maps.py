@@ -190,7 +190,28 @@ def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
     return TASK_MAPS[task].unit(pairs, encodings)
 
 
+FAINT = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 255}
+"""By number type: the value that some pixel of predicted probabilities exceeds, unless they are of a smaller range."""
+
+
+def _describe_probabilities(pairs: Pairs, encodings: Encodings) -> str:
+    """Assume nothing: the largest whole number is 1. `DataError` where all values are those of a smaller range."""
+    highest: dict[np.dtype, tuple[int, Path]] = {}
+    for path, _ in pairs:
+        stored = np.ma.getdata(_read_stored(path, "boundary", encodings.key))
+        if stored.dtype in FAINT:
+            here = int(stored.max(initial=0)), path
+            highest[stored.dtype] = max(highest.get(stored.dtype, here), here)
+    for kind, (high, path) in highest.items():
+        if 0 < high <= FAINT[kind]:  # maps of zeros alone say nothing
+            whole = np.iinfo(kind).max
+            text = f"predictions such as {path} are whole numbers of at most {high}, and {whole} is a probability of 1"
+            raise DataError(text, f"save 0 and {whole}, booleans or floats in [0, 1]")
+    return ""
+
+
 def _describe_masks(pairs: Pairs, encodings: Encodings) -> str:
+    _describe_probabilities(pairs, encodings)
     is_read = any(target is not None for _, target in pairs)
     return f"labels 0, 1 and {IGNORE} (unlabelled)" if encodings.labels and is_read else ""
 
@@ -353,5 +374,7 @@ TASK_MAPS = {
         lambda stored, how: Depth(scale=_metres(stored, how)).decode(stored),
         unit=_describe_millimetres,
     ),
-    "boundary": TaskMaps(("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability),
+    "boundary": TaskMaps(
+        ("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability, unit=_describe_probabilities
+    ),
 }
