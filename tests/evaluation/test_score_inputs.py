@@ -154,3 +154,83 @@ def test_empty_maps_are_no_evidence_of_a_range(tmp_path: Path, kind: type) -> No
     save(tmp_path / "predictions/saliency/b.npy", np.full((12, 9), np.iinfo(kind).max, kind))
     save(tmp_path / "predictions/saliency/a.npy", np.eye(12, 9, dtype=kind))  # faint, beside one that is not
     run(tmp_path)
+
+
+# Units of depth.
+
+
+def save_depth(root: Path, predicted: int, true: int, name: str = "a", kind: type = np.uint16) -> None:
+    save(root / f"predictions/depth/{name}.npy", np.full((4, 6), predicted, kind))
+    save(root / f"targets/depth/{name}.png", np.full((4, 6), true, np.uint16))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 0.001])
+def test_predictions_may_have_another_unit_than_the_ground_truth(tmp_path: Path, scale: float) -> None:
+    """Centimetres beside millimetres: one scale is wrong for one of the two, whichever is given."""
+    save_depth(tmp_path, 250, 2500)
+    words = r"a\.npy has a median of .* m and .*a\.png .* m; give --depth-scale, .* and --prediction-depth-scale"
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, depth_scale=scale)
+    for told in ({}, {"depth_scale": 0.001}):
+        found = run(tmp_path, prediction_depth_scale=0.01, **told)
+        assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
+    assert run(tmp_path, prediction_depth_scale=0.001, depth_scale=0.001).tasks["depth"].numbers["rmse"] > 2  # believed
+
+
+def test_a_scale_of_predictions_alone_leaves_the_unit_of_the_ground_truth_said(tmp_path: Path) -> None:
+    save_depth(tmp_path, 250, 2500)
+    said = {"whole numbers": "millimetres (--depth-scale says otherwise)"}
+    assert run(tmp_path, prediction_depth_scale=0.01).tasks["depth"].facts == said
+    assert run(tmp_path, prediction_depth_scale=0.01, depth_scale=0.001).tasks["depth"].facts == {}
+
+
+def test_a_scale_of_predictions_is_that_of_floats_too(tmp_path: Path) -> None:
+    save_depth(tmp_path, 250, 2500, kind=np.float32)
+    with pytest.raises(ValueError, match="one of two units"):
+        run(tmp_path)
+    found = run(tmp_path, prediction_depth_scale=0.01)
+    assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_sampled_pair_is_compared(tmp_path: Path) -> None:
+    for name, predicted in (("a", 2500), ("b", 2500), ("c", 250)):
+        save_depth(tmp_path, predicted, 2500, name)
+    with pytest.raises(ValueError, match=r"one of two units: .*c\.npy"):
+        run(tmp_path)
+    save_depth(tmp_path, 20, 20, "c")
+    with pytest.raises(ValueError, match=r"c\.npy has a median of 0\.02 m in millimetres; give --prediction-depth-"):
+        run(tmp_path)
+
+
+def test_predictions_are_compared_with_a_dataset_too(tmp_path: Path) -> None:
+    describe(
+        tmp_path,
+        "[tasks.depth]\nfiles = 'depth/{split}/{key}.npy'\nunit = 'mm'\n",
+        depth=np.full((4, 6), 2500, np.uint16),
+    )
+    save(tmp_path / "predictions/depth/a.png", np.full((4, 6), 250, np.uint16))
+    with pytest.raises(ValueError, match=r"one of two units: .*a\.png has a median of 0\.25 m and a of dataset .*2\.5"):
+        run(tmp_path)
+    for option in ("depth_scale", "prediction_depth_scale"):
+        found = run(tmp_path, **{option: 0.01})
+        assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
+
+
+def test_depth_of_8_bit_is_named(tmp_path: Path) -> None:
+    save_depth(tmp_path, 25, 2500, kind=np.uint8)
+    with pytest.raises(ValueError, match=r"depth .*predictions/depth/a\.npy is uint8; give --prediction-depth-scale"):
+        run(tmp_path)
+    found = run(tmp_path, prediction_depth_scale=0.1)
+    assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_name_that_says_the_unit_of_predictions_asks_for_theirs(tmp_path: Path) -> None:
+    save_depth(tmp_path, 12500, 2500)
+    (tmp_path / "predictions/depth/a.npy").rename(tmp_path / "predictions/a.npy")
+    save(tmp_path / "predictions/depth/depth_5000/a.npy", np.load(tmp_path / "predictions/a.npy"))
+    save(tmp_path / "targets/depth/depth_5000/a.png", np.full((4, 6), 2500, np.uint16))
+    (tmp_path / "targets/depth/a.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"a\.npy: the name says 5000 per metre; give --prediction-depth-scale 0\.0002"
+    ):
+        run(tmp_path)

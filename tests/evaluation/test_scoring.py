@@ -671,7 +671,7 @@ def test_numbers_of_frames_are_no_units(tmp_path: Path, names: tuple[str, ...]) 
         ("boundary", np.zeros((2, 12, 9), np.uint8), r"has shape \(2, 12, 9\)"),
         ("saliency", np.full((12, 9), 1.5), r"values in \[1.5, 1.5\]"),
         ("depth", np.full((12, 9), np.nan, np.float32), r"a\.npy is NaN or infinite at 108 pixels"),
-        ("depth", np.full((12, 9), 5, np.uint8), "is uint8 depth; give --depth-scale"),
+        ("depth", np.full((12, 9), 5, np.uint8), r"a\.npy is uint8; give --prediction-depth-scale"),
         ("normals", np.full((3, 12, 9), np.inf, np.float32), "NaN or infinite at 108 pixels"),
         ("semseg", np.full((12, 9), 7, np.uint8), r"semseg of a .*class ids 7\.\.7.*4 classes"),
         ("semseg", np.full((12, 9), 0.5), "no whole numbers"),

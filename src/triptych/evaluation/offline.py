@@ -1,7 +1,7 @@
 """`triptych score`: folders of maps against folders or a dataset, under a named protocol, one image at a time."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule, metric_facts
 from triptych.evaluation.saved_maps import (
     Encodings,
+    ReadPair,
     check_finite,
     check_meaning,
     describe_unit,
@@ -98,6 +99,11 @@ class TaskInput:
         check_finite(stored.values, valid_pixels(target).reshape(size), path)
         return stored.values if stored.integer else self.rule.store(stored.values), target
 
+    def read_few(self) -> Iterator[ReadPair]:
+        """Read the `few`, one after the other."""
+        for key in self.few:
+            yield ReadPair(*self.read(key), (str(self.predictions[key]), self.targets.describe(key)))
+
 
 def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tuple[dict[str, TaskInput], dict[str, str]]:
     """The tasks that can be scored, and why others of the predictions' folders are left out.
@@ -107,13 +113,14 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     """
     settings = DataSettings(options.dataset, options.classes, options.max_dist, options.ground_truth)
     encodings = Encodings(
-        options.classes,
-        options.depth_scale,
-        options.label_offset,
-        options.prediction_offset,
-        options.key,
-        options.normals_axes,
-        options.prediction_normals_axes,
+        classes=options.classes,
+        depth_scale=options.depth_scale,
+        prediction_depth_scale=options.prediction_depth_scale,
+        label_offset=options.label_offset,
+        prediction_offset=options.prediction_offset,
+        key=options.key,
+        normals_axes=options.normals_axes,
+        prediction_normals_axes=options.prediction_normals_axes,
     )
     if options.label_offset and is_dataset(targets):
         text = f"--label-offset {options.label_offset} has no effect on {targets}, whose descriptor says what ids mean"
@@ -294,7 +301,7 @@ def score_task(
     `ci` resamples draw images, or their groups by the rule `group` (`GROUPS`; `None`: those of the ground truth).
     """
     metric, unit = given.rule.metric(given.settings), given.unit
-    check_meaning(given.task, map(given.read, given.few), given.encodings)
+    check_meaning(given.task, given.read_few(), given.encodings)
     scored: list[tuple[dict[str, Tensor], str] | None] = []
     with one_thread_each(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for row in pool.map(lambda key: _score_image(given, key), pairs.keys):

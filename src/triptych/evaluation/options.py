@@ -18,6 +18,8 @@ class ScoreOptions:
         max_dist: Matching radius of boundaries as a fraction of the image diagonal.
         ground_truth: How boundary ground truth is prepared: as stored, thinned, or the outline of a map of labels.
         depth_scale: Metres per unit of integer depth files; 0.001 for 16 bit by default.
+        prediction_depth_scale: Metres per unit of the predictions' depth files, floats too, where it is another one
+            than that of the ground truth. Refused where the two are far apart, unless both scales are given.
         label_offset: Added to stored class ids of the ground truth, of semseg and human_parts alike: -1 where 0 means
             unlabelled. Where the tasks differ, score them one by one (--task).
         prediction_offset: Added to stored class ids of the predictions, likewise.
@@ -44,6 +46,7 @@ class ScoreOptions:
     max_dist: float | None = None
     ground_truth: Literal["stored", "thin", "outline"] | None = None
     depth_scale: float = 0.0
+    prediction_depth_scale: float = 0.0
     label_offset: int = 0
     prediction_offset: int = 0
     normals_axes: tuple[str, str, str] | None = None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,15 +28,17 @@ from triptych.types import IGNORE
 class Encodings:
     """Meaning of stored numbers where the files cannot say it.
 
-    `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit. `label_offset` and
-    `prediction_offset` are added to stored class ids of semantic classes and parts alike: -1 where 0 means unlabelled
-    and classes start at 1. `key`: the entry of .npz and .mat files that have several. `normals_axes` and
-    `prediction_normals_axes`: where the components of normals point, in ground truth and in predictions; `None` takes
-    the camera's, right, down and forward.
+    `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit.
+    `prediction_depth_scale`: metres per unit of predictions, floats too; 0 takes `depth_scale` for whole numbers, and
+    metres for floats. `label_offset` and `prediction_offset` are added to stored class ids of semantic classes and
+    parts alike: -1 where 0 means unlabelled and classes start at 1. `key`: the entry of .npz and .mat files that have
+    several. `normals_axes` and `prediction_normals_axes`: where the components of normals point, in ground truth and in
+    predictions; `None` takes the camera's, right, down and forward.
     """
 
     classes: int = 0
     depth_scale: float = 0.0
+    prediction_depth_scale: float = 0.0
     label_offset: int = 0
     prediction_offset: int = 0
     key: str = ""
@@ -155,13 +157,24 @@ def _read_classes(stored: np.ndarray, encodings: Encodings) -> Tensor:
     return torch.from_numpy(ids + encodings.prediction_offset)
 
 
+SCALE, PREDICTION_SCALE = "--depth-scale", "--prediction-depth-scale"
+MILLIMETRES = 0.001
+"""Metres per unit of whole numbers of which nothing is said."""
+
+
 def _metres(stored: np.ndarray, encodings: Encodings) -> float:
     """Metres per stored unit."""
     if stored.dtype.kind == "f":
         return 1.0
     if not encodings.depth_scale and stored.dtype.itemsize < 2:
-        raise ValueError(f"is {stored.dtype} depth; give --depth-scale, the metres per unit")
-    return encodings.depth_scale or 0.001
+        raise ValueError(f"is {stored.dtype} depth; give {SCALE}, the metres per unit")
+    return encodings.depth_scale or MILLIMETRES
+
+
+def _read_depth(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    """Metres `(1, H, W)`."""
+    scale = encodings.prediction_depth_scale or _metres(stored, encodings)
+    return torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(scale))[None]
 
 
 LIKELY = (0.05, 300.0)
@@ -217,46 +230,72 @@ def _describe_masks(pairs: Pairs, encodings: Encodings) -> str:
 
 
 def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
-    named = [unit_of_names([path for path in paths if path is not None]) for paths in zip(*pairs, strict=True)]
-    return next((said for pair in pairs if (said := _compare_units(pair, named, encodings))), "")
+    predicted, true = [path for path, _ in pairs], [path for _, path in pairs if path is not None]
+    sides = (
+        (predicted, encodings.prediction_depth_scale or encodings.depth_scale, PREDICTION_SCALE if true else SCALE),
+        (true, encodings.depth_scale, SCALE),
+    )
+    assumed = [_take_for_millimetres(paths, option, encodings.key) for paths, scale, option in sides if not scale]
+    return f"millimetres ({SCALE} says otherwise)" if any(assumed) else ""
 
 
-def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] | None], encodings: Encodings) -> str:
-    """Describe the unit assumed for a prediction and its ground truth, after a check of their values and file names."""
-    told = {path: unit for path, unit in zip(pair, named, strict=True) if path is not None}
-    stored = {path: np.ma.compressed(_read_stored(path, "depth", encodings.key)) for path in told}
-    kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
-    whole = {kind: size for kind, size in kinds.items() if kind != "f"}
-    if encodings.depth_scale or not whole or min(whole.values()) < 2:
-        return ""  # given, or refused where the file is read
-    medians: dict[Path, float] = {}
-    for path, values in stored.items():
-        known, is_whole = values[np.isfinite(values) & (values > 0)], values.dtype.kind != "f"
-        medians[path] = float(np.median(known)) * _metres(values, encodings) if known.size else np.nan
-        scale, reason = told[path] or (0, "")
-        if is_whole and reason and float(Fraction(scale)) != _metres(values, encodings):
-            cure = f"give --depth-scale {float(Fraction(scale)):.9g}, or 0.001 where they are millimetres"
+def _take_for_millimetres(paths: Sequence[Path], option: str, key: str) -> bool:
+    """Whether files have whole numbers, whose names and values do not contradict millimetres; `option` is the cure."""
+    assumed, (scale, reason) = False, unit_of_names(paths) or (MILLIMETRES, "")
+    told = float(Fraction(scale))
+    for path in paths:
+        values = np.ma.compressed(_read_stored(path, "depth", key))
+        if values.dtype.kind == "f":
+            continue
+        assumed, known = True, values[values > 0]
+        if values.dtype.itemsize < 2:
+            raise DataError(f"depth {path} is {values.dtype}", f"give {option}, the metres per unit")
+        if told != MILLIMETRES:
+            cure = f"give {option} {told:.9g}, or {MILLIMETRES} where they are millimetres"
             raise DataError(f"depth {path}: {reason}", cure)
-        if is_whole and known.size and not LIKELY[0] <= medians[path] <= LIKELY[1]:
-            text = f"depth {path} has a median of {medians[path]:.3g} m in millimetres"
-            raise DataError(text, "give --depth-scale, the metres per unit (0.001 where that is right)")
-    ratio = max(medians.values()) / min(medians.values())
-    if ratio > APART:
-        text = " and ".join(f"{path} has a median of {median:.3g} m" for path, median in medians.items())
-        cure = "give --depth-scale, the metres per unit of whole numbers (0.001 where millimetres are right)"
-        raise DataError(f"depth in one of two units: {text}", cure)
-    return "millimetres (--depth-scale says otherwise)"
+        median = float(np.median(known)) * MILLIMETRES if known.size else np.nan
+        if known.size and not LIKELY[0] <= median <= LIKELY[1]:
+            text = f"depth {path} has a median of {median:.3g} m in millimetres"
+            raise DataError(text, f"give {option}, the metres per unit ({MILLIMETRES} where that is right)")
+    return assumed
+
+
+class ReadPair(NamedTuple):
+    """A prediction and its target as they were read, and where they come from, in words."""
+
+    prediction: Tensor
+    target: Tensor
+    sources: tuple[str, str]
+
+
+def check_meaning(task: str, pairs: Iterable[ReadPair], encodings: Encodings) -> None:
+    """Raise `ValueError` where a few predictions and their targets show that one of the two was read with a wrong
+    encoding.
+    """
+    TASK_MAPS[task].check(pairs, encodings)
 
 
 APART = 8.0
 """Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
 
 
-def check_meaning(task: str, pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
-    """Raise `ValueError` where a few predictions and their targets, as they were read, show that one of the two was
-    read with a wrong encoding.
-    """
-    TASK_MAPS[task].check(pairs, encodings)
+def _check_units(pairs: Iterable[ReadPair], encodings: Encodings) -> None:
+    if encodings.depth_scale and encodings.prediction_depth_scale:  # someone looked at both
+        return
+    for pair in pairs:
+        both = (pair.prediction > 0) & (pair.target > 0)
+        if not both.any():
+            continue
+        medians = [float(depth[both].median()) for depth in (pair.prediction, pair.target)]
+        if max(medians) > APART * min(medians):
+            stated = [
+                f"{name} has a median of {median:.3g} m" for name, median in zip(pair.sources, medians, strict=True)
+            ]
+            cure = (
+                f"give {SCALE}, the metres per unit of whole numbers, and {PREDICTION_SCALE}, that of the predictions "
+                "(1 where they are metres): both together are believed"
+            )
+            raise DataError(f"depth in one of two units: {' and '.join(stated)}", cure)
 
 
 AGREED, APART_BY = 0.75, 0.15
@@ -265,10 +304,10 @@ the present axes by this much: trained networks have 0.9.
 """
 
 
-def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
+def _check_axes(pairs: Iterable[ReadPair], encodings: Encodings) -> None:
     if encodings.prediction_normals_axes:  # someone looked
         return
-    cosine = agreement(pairs)
+    cosine = agreement((pair.prediction, pair.target) for pair in pairs)
     best = max(cosine, key=cosine.__getitem__)
     if cosine[best] >= AGREED and cosine[best] - cosine[CAMERA] >= APART_BY:
         text = (
@@ -333,7 +372,7 @@ class TaskMaps:
     """`settle_encodings` of this task."""
     unit: Callable[[Pairs, Encodings], str] = lambda pairs, encodings: ""
     """`describe_unit` of this task."""
-    check: Callable[[Iterable[tuple[Tensor, Tensor]], Encodings], None] = lambda pairs, encodings: None
+    check: Callable[[Iterable[ReadPair], Encodings], None] = lambda pairs, encodings: None
     """`check_meaning` of this task."""
 
 
@@ -370,9 +409,10 @@ TASK_MAPS = {
     "depth": TaskMaps(
         ("depth",),
         Depth(),
-        lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[None],
+        _read_depth,
         lambda stored, how: Depth(scale=_metres(stored, how)).decode(stored),
         unit=_describe_millimetres,
+        check=_check_units,
     ),
     "boundary": TaskMaps(
         ("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability, unit=_describe_probabilities
