@@ -1,12 +1,15 @@
 """Saved maps that `score` could take for two things: it reads the one that is said, or asks."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from saved_maps import save
 
+from triptych import tasks
 from triptych.evaluation.offline import Score, score
+from triptych.report.scores import write_page
 
 IDS = np.arange(2, 40, dtype=np.uint8).repeat(2).reshape(4, 19)
 GREY = np.full(IDS.shape, 99, np.uint8)
@@ -234,3 +237,26 @@ def test_a_name_that_says_the_unit_of_predictions_asks_for_theirs(tmp_path: Path
         ValueError, match=r"a\.npy: the name says 5000 per metre; give --prediction-depth-scale 0\.0002"
     ):
         run(tmp_path)
+
+
+# Depth that is not there.
+
+
+@pytest.mark.parametrize("protocol", ["invpt", "survey", "densemtl"])
+def test_whole_numbers_have_no_depth_at_0(tmp_path: Path, protocol: str) -> None:
+    """`triptych predict` writes 0 beyond 65.535 m into maps/, which was clamped to 1e-9 m; arrays/ has the depth."""
+    true, predicted = np.full((4, 6), 60.0, np.float32), np.full((4, 6), 61.0, np.float32)
+    predicted[0, :3], true[0, 1] = 70.0, np.nan  # one of the far ones without a label
+    save(tmp_path / "targets/depth/a.npy", true)
+    save(tmp_path / "predictions/maps/depth/a.png", tasks.depth().to_png(predicted[None]))
+    save(tmp_path / "predictions/arrays/depth/a.npy", predicted)
+    there = partial(score, targets=tmp_path / "targets", protocol=protocol, quiet=True)
+    words = r"maps/depth/a\.png is 0, which is no value, at 2 pixels that have a label; score floats, .*arrays/"
+    with pytest.raises(ValueError, match=words):
+        there(tmp_path / "predictions/maps")
+    there(tmp_path / "predictions/arrays")
+    true[0, :3] = np.nan
+    save(tmp_path / "targets/depth/a.npy", true)
+    both = [there(tmp_path / "predictions" / kind) for kind in ("maps", "arrays")]
+    assert both[0].tasks["depth"].numbers == pytest.approx(both[1].tasks["depth"].numbers, rel=1e-4)
+    write_page(both[0], tmp_path / "page.html")  # shows where there is none

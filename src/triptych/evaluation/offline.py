@@ -96,7 +96,7 @@ class TaskInput:
                 f"prediction {path} is {size[0]}x{size[1]}, its ground truth {self.targets.describe(key)} "
                 f"{wanted[0]}x{wanted[1]}; maps are scored at the size of the ground truth and never resized here."
             )
-        check_finite(stored.values, valid_pixels(target).reshape(size), path)
+        check_finite(stored, valid_pixels(target).reshape(size), path)
         return stored.values if stored.integer else self.rule.store(stored.values), target
 
     def read_few(self) -> Iterator[ReadPair]:

@@ -118,12 +118,18 @@ def _bsds_maps(stored: np.ndarray, recipe: GroundTruth) -> np.ndarray:
     return np.stack([annotator[entry][0, 0] for annotator in stored.ravel()])
 
 
-def check_finite(prediction: Tensor, valid: Tensor, path: Path) -> None:
-    """`ValueError` where a float prediction is NaN or infinite although the pixel has a label."""
-    if prediction.is_floating_point():
-        wrong = int((~prediction.isfinite().all(dim=0) & valid).sum())
+def check_finite(stored: StoredMap, valid: Tensor, path: Path) -> None:
+    """`DataError` where a prediction of quantities has none, as NaN or the whole number 0, at a pixel with a label."""
+    if stored.values.is_floating_point():
+        wrong = int((~stored.values.isfinite().all(dim=0) & valid).sum())
         if wrong:
-            raise ValueError(f"prediction {path} is NaN or infinite at {wrong} pixels that have a label.")
+            found, cure = "NaN or infinite", ""
+            if stored.integer:
+                found, cure = (
+                    "0, which is no value,",
+                    "score floats, as `triptych predict` writes in arrays/ beside maps/",
+                )
+            raise DataError(f"prediction {path} is {found} at {wrong} pixels that have a label", cure)
 
 
 def _read_probability(stored: np.ndarray, encodings: Encodings) -> Tensor:
@@ -172,9 +178,10 @@ def _metres(stored: np.ndarray, encodings: Encodings) -> float:
 
 
 def _read_depth(stored: np.ndarray, encodings: Encodings) -> Tensor:
-    """Metres `(1, H, W)`."""
+    """Metres `(1, H, W)`; NaN where whole numbers are 0 or less, as where `triptych predict` has no depth to write."""
     scale = encodings.prediction_depth_scale or _metres(stored, encodings)
-    return torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(scale))[None]
+    metres = torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(scale))[None]
+    return metres if stored.dtype.kind == "f" else metres.where(metres > 0, torch.nan)
 
 
 LIKELY = (0.05, 300.0)
