@@ -260,3 +260,16 @@ def test_whole_numbers_have_no_depth_at_0(tmp_path: Path, protocol: str) -> None
     both = [there(tmp_path / "predictions" / kind) for kind in ("maps", "arrays")]
     assert both[0].tasks["depth"].numbers == pytest.approx(both[1].tasks["depth"].numbers, rel=1e-4)
     write_page(both[0], tmp_path / "page.html")  # shows where there is none
+
+
+def test_black_is_no_normal(tmp_path: Path) -> None:
+    """`triptych predict` writes (0, 0, 0) where there is none, which was a vector away from everything."""
+    facing = np.tile(np.float32([0, 0, -1])[:, None, None], (1, 4, 6))
+    hole = facing.copy()
+    hole[:, 0, :2] = np.nan
+    save(tmp_path / "targets/normals/a.npy", facing)
+    save(tmp_path / "predictions/normals/a.png", tasks.normals().to_png(hole))
+    with pytest.raises(ValueError, match=r"normals/a\.png is 0, which is no value, at 2 pixels that have a label"):
+        run(tmp_path)
+    save(tmp_path / "targets/normals/a.npy", hole)
+    assert run(tmp_path).tasks["normals"].numbers["mErr"] < 1

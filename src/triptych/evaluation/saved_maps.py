@@ -184,6 +184,13 @@ def _read_depth(stored: np.ndarray, encodings: Encodings) -> Tensor:
     return metres if stored.dtype.kind == "f" else metres.where(metres > 0, torch.nan)
 
 
+def _read_normals(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    """Vectors `(3, H, W)` in the frame of the camera, of any length; NaN where those of pictures are black."""
+    black = (0,) if stored.dtype.kind == "u" else ()
+    vectors = Normals(invalid=black).stored_vectors(stored)
+    return turn(torch.from_numpy(vectors.transpose(2, 0, 1)), encodings.prediction_normals_axes or CAMERA)
+
+
 LIKELY = (0.05, 300.0)
 """Metres between which the median of a depth map lies, whatever the scene."""
 
@@ -407,9 +414,7 @@ TASK_MAPS = {
     "normals": TaskMaps(
         ("normals", "normal"),
         Normals(),
-        lambda stored, how: turn(
-            torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1)), how.prediction_normals_axes or CAMERA
-        ),
+        _read_normals,
         lambda stored, how: Normals(axes=how.normals_axes or CAMERA).decode(stored),
         check=_check_axes,
     ),
