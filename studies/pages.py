@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import adaptation
 import bench
 import bench_rates
 import cvm
@@ -26,6 +25,7 @@ import photo_labels
 import photo_trunk
 import photographs
 import preset
+import second_look
 import sharpness
 import starts
 import trunks
@@ -49,7 +49,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "bench-rates": (bench_rates.STUDY, bench_rates.table, LONG),
     "bench": (bench.STUDY, bench.table, LONG),
     "starts": (starts.STUDY, starts.table, ROOT / "docs" / "models.md"),
-    "adaptation": (adaptation.STUDY, adaptation.table, ROOT / "docs" / "study-adaptation.md"),
+    "second-look": (second_look.STUDY, second_look.table, ROOT / "docs" / "study-adaptation.md"),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),

@@ -17,7 +17,7 @@ from lab.study import digest  # noqa: E402
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora", "adaptation",
+    "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora", "second_look",
     "starts",
 )  # fmt: skip
 
@@ -689,15 +689,15 @@ def test_contrasts_are_shown_after_all_rows(name: str) -> None:
 
 def test_the_study_of_adaptation_asks_for_gains_beyond_the_norms() -> None:
     """Paired over seeds and corrected for all; a share of a gap that seeds do not tell is not given; null rows."""
-    adaptation = load("adaptation")
+    second_look = load("second_look")
     generator = np.random.default_rng(2)
     base = {"semseg": 0.1, "depth": 1.0}
-    gained = {adaptation.SOURCE: 0.0, "dacs": 0.06, adaptation.ORACLE: 0.2}  # others 0.02, as the norms alone
+    gained = {second_look.SOURCE: 0.0, "dacs": 0.06, second_look.ORACLE: 0.2}  # others 0.02, as the norms alone
 
     def scores_of(network: str, training: str) -> dict[str, float]:
         scale = {"vanilla": 1, "densemtl": 0.01}[network]
         found = {}
-        for state in adaptation.STATES.values():
+        for state in second_look.STATES.values():
             for task, low in base.items():
                 sign = 1 if gains.HIGHER[task] else -1
                 better = scale * (gained.get(training, 0.02) + generator.normal(0, 0.004))
@@ -705,27 +705,27 @@ def test_the_study_of_adaptation_asks_for_gains_beyond_the_norms() -> None:
         return found
 
     found = []
-    for arm, seed in adaptation.STUDY.jobs():
-        numbers = {"semseg": 0.02, "depth": 3.0} if arm in adaptation.NULL else scores_of(*arm.split(", "))
+    for arm, seed in second_look.STUDY.jobs():
+        numbers = {"semseg": 0.02, "depth": 3.0} if arm in second_look.NULL else scores_of(*arm.split(", "))
         found.append(rows.Row(arm, seed, "r", "c", numbers))
-    assert adaptation.table(found[1:]).startswith(f"{len(found) - 1} of {len(found)} rows")
-    by_arm = {arm: rows.by_seed(found, arm) for arm in adaptation.STUDY.seeds}
-    told = adaptation.beyond(by_arm)
-    assert len(told) == 2 * len(adaptation.LEARNING) * 2 * 2
+    assert second_look.table(found[1:]).startswith(f"{len(found) - 1} of {len(found)} rows")
+    by_arm = {arm: rows.by_seed(found, arm) for arm in second_look.STUDY.seeds}
+    told = second_look.beyond(by_arm)
+    assert len(told) == 2 * len(second_look.LEARNING) * 2 * 2
     above = {name for name, each in told.items() if each.above}
-    assert {("vanilla", "dacs", state, task) for state in adaptation.STATES.values() for task in base} <= above
+    assert {("vanilla", "dacs", state, task) for state in second_look.STATES.values() for task in base} <= above
     assert {method for _, method, _, _ in above} == {"dacs"}
     assert told["vanilla", "dacs", "", "depth"].mean == pytest.approx(0.04, abs=0.005)
     least = min(told.values(), key=lambda each: each.p)
     assert least.adjusted == pytest.approx(len(told) * least.p)
-    share = adaptation.closed(by_arm, "vanilla", "dacs", "depth", adaptation.AFTER)
+    share = second_look.closed(by_arm, "vanilla", "dacs", "depth", second_look.AFTER)
     assert float(share.split()[0]) == pytest.approx(30, abs=3)
-    assert adaptation.closed(by_arm, "densemtl", "dacs", "semseg", "") == "–"
-    text = adaptation.table(found)
+    assert second_look.closed(by_arm, "densemtl", "dacs", "semseg", "") == "–"
+    text = second_look.table(found)
     assert f"of {len(told)} differences" in text.lower()
-    assert text.count("\n| vanilla") == text.count("\n| densemtl") == 2 * len(adaptation.TRAINED)
+    assert text.count("\n| vanilla") == text.count("\n| densemtl") == 2 * len(second_look.TRAINED)
     assert "| – | constant | – | 1 | 0.02 |" in text
-    assert len(adaptation.STUDY.jobs()) == 1 + 3 + (8 + 3) * len(adaptation.TRAINED)
+    assert len(second_look.STUDY.jobs()) == 1 + 3 + (8 + 3) * len(second_look.TRAINED)
 
 
 def test_the_study_of_starts_measures_what_swapped_maps_change() -> None:
@@ -756,11 +756,11 @@ def test_the_study_of_starts_measures_what_swapped_maps_change() -> None:
 def test_adaptation_starts_from_the_recipes_on_rooms() -> None:
     from triptych.recipes import RECIPES
 
-    adaptation = load("adaptation")
-    source, oracle = (adaptation.trainings("densemtl")[name] for name in (adaptation.SOURCE, adaptation.ORACLE))
+    second_look = load("second_look")
+    source, oracle = (second_look.trainings("densemtl")[name] for name in (second_look.SOURCE, second_look.ORACLE))
     assert source.model.decoder_options == RECIPES["rooms-densemtl"].model.decoder_options
     assert not source.adaptation.used
     assert source.data.options.get("look", "a") == "a"
     assert oracle.data.options["look"] == "b"
-    assert len({digest(arm) for arm in adaptation.arms().values()}) == len(adaptation.arms())
-    assert {"constant", "untrained"} <= set(adaptation.arms())
+    assert len({digest(arm) for arm in second_look.arms().values()}) == len(second_look.arms())
+    assert {"constant", "untrained"} <= set(second_look.arms())

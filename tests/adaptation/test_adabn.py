@@ -356,15 +356,15 @@ def test_a_folder_is_what_it_looks_like(photos: Path, tmp_path: Path) -> None:
 
 def test_the_study_scores_every_adapter_after_adabn_too(tmp_path: Path) -> None:
     """In a folder of its own that a stopped job finds again; the run stays as it was."""
-    adaptation = load("adaptation")
+    second_look = load("second_look")
     recipe = change(ADAPTED, adaptation__name="min-ent", schedule__steps=2, data__val_split="")
-    found = adaptation.score(adaptation.Arm(recipe), 3, tmp_path / "seed-3")
-    assert set(found) == {f"{task}{state}" for task in recipe.data.tasks for state in adaptation.STATES.values()}
+    found = second_look.score(second_look.Arm(recipe), 3, tmp_path / "seed-3")
+    assert set(found) == {f"{task}{state}" for task in recipe.data.tasks for state in second_look.STATES.values()}
     assert found["depth"] != found["depth after adabn"]
     new = tmp_path / "seed-3-adabn"
     kept = read_recipe(new / "recipe.json")
     assert (kept.seed, kept.adaptation.name) == (3, "min-ent")
     weights = (new / "model.safetensors").read_bytes()
     assert weights != (tmp_path / "seed-3" / "model.safetensors").read_bytes()
-    assert adaptation.score(adaptation.Arm(recipe), 3, tmp_path / "seed-3") == found
+    assert second_look.score(second_look.Arm(recipe), 3, tmp_path / "seed-3") == found
     assert (new / "model.safetensors").read_bytes() == weights

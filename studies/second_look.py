@@ -1,7 +1,7 @@
 """Adapting from the first look of the rooms to the second without its labels, before and after AdaBN.
 
-python studies/adaptation.py run --source WORKTREE --out runs/lab
-python studies/adaptation.py table
+python studies/second_look.py run --source WORKTREE --out runs/lab
+python studies/second_look.py table
 
 64 x 80, segmentation and depth, 250 steps of 8, last weights; every network is scored once on the target's test rooms
 (100 images), as it was trained and again with the batch norm statistics of the target alone (`adabn` of the finished
@@ -116,7 +116,7 @@ def score_after_adabn(recipe: Recipe, folder: Path) -> Scores:
 
 
 STUDY = Study(
-    "adaptation",
+    "second-look",
     "c0b219ad",
     arms,
     {
