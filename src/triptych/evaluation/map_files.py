@@ -102,7 +102,7 @@ class FolderTargets:
     recipe: GroundTruth | None
     """Preparation of stored maps of annotators; `None` for other targets."""
     stacked: bool = False
-    """Whether one picture may hold several annotators, one below the other."""
+    """Read a picture of several times the height as one map per annotator, stacked vertically."""
 
     def keys(self) -> list[str]:
         return list(self.files)

@@ -182,15 +182,18 @@ def _find_targets(
 def _settle_classes(root: Path, task: Task, rule: Rule, settings: DataSettings) -> DataSettings:
     """The settings with the classes of a dataset's task; `DataError` where the metric has others, which count 0."""
     own = len(task.classes)
-    settled = replace(settings, classes=settings.classes or own)
-    scored, by_itself = (rule.metric(each) for each in (settled, replace(settings, classes=own)))
-    if isinstance(scored, SegmentationMetric) and len(scored.class_names) != own:
-        text = f"{task.name} of {root} has {own} classes, and "
-        if metric_facts(by_itself) != metric_facts(scored):
-            raise DataError(f"{text}--classes says {settings.classes}", "leave it out")
+
+    def scored(count: int) -> int:
+        metric = rule.metric(replace(settings, classes=count))
+        return len(metric.class_names) if isinstance(metric, SegmentationMetric) else own
+
+    text = f"{task.name} of {root} has {own} classes, and "
+    if (fixed := scored(own)) != own:
         cure = "describe it as [tasks.semseg], and score the maps as semseg, which has the classes of the data"
-        raise DataError(f"{text}the protocol scores {len(scored.class_names)}", cure)
-    return settled
+        raise DataError(f"{text}the protocol scores {fixed}", cure)
+    if scored(settings.classes or own) != own:
+        raise DataError(f"{text}--classes says {settings.classes}", "leave it out")
+    return replace(settings, classes=settings.classes or own)
 
 
 @dataclass(frozen=True)

@@ -218,11 +218,13 @@ def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
 
 
 FAINT = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 255}
-"""By number type: the value that some pixel of predicted probabilities exceeds, unless they are of a smaller range."""
+"""The largest value of a smaller range, by number type: a mask of 0 and 1 in bytes, bytes in 16 bits."""
 
 
 def _describe_probabilities(pairs: Pairs, encodings: Encodings) -> str:
-    """Assume nothing: the largest whole number is 1. `DataError` where all values are those of a smaller range."""
+    """Check that predicted probabilities use the range of their number type, whose largest value is 1. Returns "", as
+    nothing is assumed; raises `DataError` where all values fit a smaller range, such as 0 and 1 in bytes.
+    """
     highest: dict[np.dtype, tuple[int, Path]] = {}
     for path, _ in pairs:
         stored = np.ma.getdata(_read_stored(path, "boundary", encodings.key))
@@ -254,7 +256,10 @@ def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
 
 
 def _take_for_millimetres(paths: Sequence[Path], option: str, key: str) -> bool:
-    """Whether files have whole numbers, whose names and values do not contradict millimetres; `option` is the cure."""
+    """Check depth files whose unit was not given: whole numbers are read as millimetres. Returns whether there are any.
+
+    Raises `DataError` where names, number types or medians speak against it; `option` is what gives the unit.
+    """
     assumed, (scale, reason) = False, unit_of_names(paths) or (MILLIMETRES, "")
     told = float(Fraction(scale))
     for path in paths:

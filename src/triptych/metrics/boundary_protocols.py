@@ -37,9 +37,9 @@ class BoundaryProtocol:
     `strict` compares `p > t`, else `p >= t`; `single` does so in single precision. `quantize` stores predictions as 8
     bit, truncated, as the published pipelines do before scoring. `suppress` runs SEISM's oriented non-maximum
     suppression, `thin` thins the thresholded map. `annotators`: ground truth has several, of which every one counts.
-    `empty_is_perfect`: precision of an empty prediction and recall of
-    an empty ground truth are 1, not 0. `max_dist` is the matching radius as a fraction of the image diagonal, per
-    dataset; `ground_truth` likewise says how the annotation is prepared. The key "" is every other dataset.
+    `empty_is_perfect`: precision of an empty prediction and recall of an empty ground truth are 1, not 0. `max_dist` is
+    the matching radius as a fraction of the image diagonal, per dataset; `ground_truth` likewise says how the
+    annotation is prepared. The key "" is every other dataset.
     """
 
     name: str
