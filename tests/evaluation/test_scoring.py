@@ -22,11 +22,12 @@ from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.evaluation import saved_maps as maps
 from triptych.evaluation.compare_files import compare_scores
+from triptych.evaluation.map_encodings import Encodings
 from triptych.evaluation.map_files import pair
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, find_rule
-from triptych.evaluation.saved_maps import Encodings, read_prediction
+from triptych.evaluation.saved_maps import read_prediction
 from triptych.labels.normals import Normals
 from triptych.metrics import BoundaryMetric
 from triptych.report.scores import write_page

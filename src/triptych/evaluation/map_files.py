@@ -10,7 +10,8 @@ from torch import Tensor
 from triptych.data.base import require_truth
 from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, composed, walk_files
 from triptych.datasets.in_files import InFiles
-from triptych.evaluation.saved_maps import TASK_MAPS, Encodings, read_annotators, read_target
+from triptych.evaluation.map_encodings import Encodings
+from triptych.evaluation.saved_maps import TASK_MAPS, read_annotators, read_target
 from triptych.folders.descriptor import FILE_NAME
 from triptych.lookup import named_choice
 from triptych.metrics.boundary_protocols import GroundTruth

@@ -14,6 +14,7 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.shares import GROUPS
 from triptych.datasets.folder import Folder
+from triptych.evaluation.map_encodings import Encodings
 from triptych.evaluation.map_files import (
     FolderTargets,
     Pairs,
@@ -25,11 +26,10 @@ from triptych.evaluation.map_files import (
     other_folders,
     pair,
 )
+from triptych.evaluation.map_meaning import ReadPair
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule, metric_facts
 from triptych.evaluation.saved_maps import (
-    Encodings,
-    ReadPair,
     check_finite,
     check_meaning,
     describe_unit,

@@ -1,10 +1,8 @@
 """Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,42 +10,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.data.errors import DataError
-from triptych.labels.axes import CAMERA, Axes, agreement, turn
+from triptych.evaluation.map_encodings import Encodings
+from triptych.evaluation.map_meaning import (
+    MILLIMETRES,
+    SCALE,
+    Pairs,
+    ReadPair,
+    check_axes,
+    check_probabilities,
+    check_units,
+    describe_millimetres,
+)
+from triptych.labels.axes import CAMERA, turn
 from triptych.labels.base import Encoding, without_label
 from triptych.labels.classes import Labels, PartLabels
 from triptych.labels.depth import Depth
-from triptych.labels.depth_guesses import unit_of_names
 from triptych.labels.masks import BoundaryMask, SaliencyMask
 from triptych.labels.normals import Normals
 from triptych.metrics.base import ROUNDING
 from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE
-
-
-@dataclass(frozen=True)
-class Encodings:
-    """Meaning of stored numbers where the files cannot say it.
-
-    `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit.
-    `prediction_depth_scale`: metres per unit of predictions, floats too; 0 takes `depth_scale` for whole numbers, and
-    metres for floats. `label_offset` and `prediction_offset` are added to stored class ids of semantic classes and
-    parts alike: -1 where 0 means unlabelled and classes start at 1. `key`: the entry of .npz and .mat files that have
-    several. `normals_axes` and `prediction_normals_axes`: where the components of normals point, in ground truth and in
-    predictions; `None` takes the camera's, right, down and forward.
-    """
-
-    classes: int = 0
-    depth_scale: float = 0.0
-    prediction_depth_scale: float = 0.0
-    label_offset: int = 0
-    prediction_offset: int = 0
-    key: str = ""
-    normals_axes: Axes | None = None
-    prediction_normals_axes: Axes | None = None
-    labels: bool | None = None
-    """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: decided for each by
-    its values.
-    """
 
 
 @dataclass(frozen=True)
@@ -163,11 +145,6 @@ def _read_classes(stored: np.ndarray, encodings: Encodings) -> Tensor:
     return torch.from_numpy(ids + encodings.prediction_offset)
 
 
-SCALE, PREDICTION_SCALE = "--depth-scale", "--prediction-depth-scale"
-MILLIMETRES = 0.001
-"""Metres per unit of whole numbers of which nothing is said."""
-
-
 def _metres(stored: np.ndarray, encodings: Encodings) -> float:
     """Metres per stored unit."""
     if stored.dtype.kind == "f":
@@ -191,10 +168,6 @@ def _read_normals(stored: np.ndarray, encodings: Encodings) -> Tensor:
     return turn(torch.from_numpy(vectors.transpose(2, 0, 1)), encodings.prediction_normals_axes or CAMERA)
 
 
-LIKELY = (0.05, 300.0)
-"""Metres between which the median of a depth map lies, whatever the scene."""
-
-
 def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> Encodings:
     """Complete encodings by what the ground truth of a whole folder shows and a single file may not."""
     return TASK_MAPS[task].settle(paths, encodings)
@@ -205,10 +178,6 @@ def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
     return replace(encodings, labels=next((labels for labels in found if labels is not None), False))
 
 
-Pairs = Sequence[tuple[Path, Path | None]]
-"""Predictions with their ground truth, which is `None` where a dataset says what its files mean."""
-
-
 def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
     """Describe the unit assumed for whole numbers in files of a task; empty where nothing is assumed.
 
@@ -217,74 +186,10 @@ def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
     return TASK_MAPS[task].unit(pairs, encodings)
 
 
-FAINT = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 255}
-"""The largest value of a smaller range, by number type: a mask of 0 and 1 in bytes, bytes in 16 bits."""
-
-
-def _describe_probabilities(pairs: Pairs, encodings: Encodings) -> str:
-    """Check that predicted probabilities use the range of their number type, whose largest value is 1. Returns "", as
-    nothing is assumed; raises `DataError` where all values fit a smaller range, such as 0 and 1 in bytes.
-    """
-    highest: dict[np.dtype, tuple[int, Path]] = {}
-    for path, _ in pairs:
-        stored = np.ma.getdata(_read_stored(path, "boundary", encodings.key))
-        if stored.dtype in FAINT:
-            here = int(stored.max(initial=0)), path
-            highest[stored.dtype] = max(highest.get(stored.dtype, here), here)
-    for kind, (high, path) in highest.items():
-        if 0 < high <= FAINT[kind]:  # maps of zeros alone say nothing
-            whole = np.iinfo(kind).max
-            text = f"predictions such as {path} are whole numbers of at most {high}, and {whole} is a probability of 1"
-            raise DataError(text, f"save 0 and {whole}, booleans or floats in [0, 1]")
-    return ""
-
-
 def _describe_masks(pairs: Pairs, encodings: Encodings) -> str:
-    _describe_probabilities(pairs, encodings)
+    check_probabilities(pairs, encodings)
     is_read = any(target is not None for _, target in pairs)
     return f"labels 0, 1 and {IGNORE} (unlabelled)" if encodings.labels and is_read else ""
-
-
-def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
-    predicted, true = [path for path, _ in pairs], [path for _, path in pairs if path is not None]
-    sides = (
-        (predicted, encodings.prediction_depth_scale or encodings.depth_scale, PREDICTION_SCALE if true else SCALE),
-        (true, encodings.depth_scale, SCALE),
-    )
-    assumed = [_take_for_millimetres(paths, option, encodings.key) for paths, scale, option in sides if not scale]
-    return f"millimetres ({SCALE} says otherwise)" if any(assumed) else ""
-
-
-def _take_for_millimetres(paths: Sequence[Path], option: str, key: str) -> bool:
-    """Check depth files whose unit was not given: whole numbers are read as millimetres. Returns whether there are any.
-
-    Raises `DataError` where names, number types or medians speak against it; `option` is what gives the unit.
-    """
-    assumed, (scale, reason) = False, unit_of_names(paths) or (MILLIMETRES, "")
-    told = float(Fraction(scale))
-    for path in paths:
-        values = np.ma.compressed(_read_stored(path, "depth", key))
-        if values.dtype.kind == "f":
-            continue
-        assumed, known = True, values[values > 0]
-        if values.dtype.itemsize < 2:
-            raise DataError(f"depth {path} is {values.dtype}", f"give {option}, the metres per unit")
-        if told != MILLIMETRES:
-            cure = f"give {option} {told:.9g}, or {MILLIMETRES} where they are millimetres"
-            raise DataError(f"depth {path}: {reason}", cure)
-        median = float(np.median(known)) * MILLIMETRES if known.size else np.nan
-        if known.size and not LIKELY[0] <= median <= LIKELY[1]:
-            text = f"depth {path} has a median of {median:.3g} m in millimetres"
-            raise DataError(text, f"give {option}, the metres per unit ({MILLIMETRES} where that is right)")
-    return assumed
-
-
-class ReadPair(NamedTuple):
-    """A prediction and its target as they were read, and where they come from, in words."""
-
-    prediction: Tensor
-    target: Tensor
-    sources: tuple[str, str]
 
 
 def check_meaning(task: str, pairs: Iterable[ReadPair], encodings: Encodings) -> None:
@@ -292,51 +197,6 @@ def check_meaning(task: str, pairs: Iterable[ReadPair], encodings: Encodings) ->
     encoding.
     """
     TASK_MAPS[task].check(pairs, encodings)
-
-
-APART = 8.0
-"""Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
-
-
-def _check_units(pairs: Iterable[ReadPair], encodings: Encodings) -> None:
-    if encodings.depth_scale and encodings.prediction_depth_scale:  # someone looked at both
-        return
-    for pair in pairs:
-        both = (pair.prediction > 0) & (pair.target > 0)
-        if not both.any():
-            continue
-        medians = [float(depth[both].median()) for depth in (pair.prediction, pair.target)]
-        if max(medians) > APART * min(medians):
-            stated = [
-                f"{name} has a median of {median:.3g} m" for name, median in zip(pair.sources, medians, strict=True)
-            ]
-            cure = (
-                f"give {SCALE}, the metres per unit of whole numbers, and {PREDICTION_SCALE}, that of the predictions "
-                "(1 where they are metres): both together are believed"
-            )
-            raise DataError(f"depth in one of two units: {' and '.join(stated)}", cure)
-
-
-AGREED, APART_BY = 0.75, 0.15
-"""Normals are refused where other axes reach this mean cosine between prediction and truth, and exceed the cosine of
-the present axes by this much: trained networks have 0.9.
-"""
-
-
-def _check_axes(pairs: Iterable[ReadPair], encodings: Encodings) -> None:
-    if encodings.prediction_normals_axes:  # someone looked
-        return
-    cosine = agreement((pair.prediction, pair.target) for pair in pairs)
-    best = max(cosine, key=cosine.__getitem__)
-    if cosine[best] >= AGREED and cosine[best] - cosine[CAMERA] >= APART_BY:
-        text = (
-            f"normals of predictions and ground truth point along other axes: their mean cosine is {cosine[CAMERA]:.2f}"
-        )
-        cure = (
-            "say where the components point, of the ground truth with --normals-axes (axes in its dataset.toml) and of "
-            f"the predictions with --prediction-normals-axes ({' '.join(CAMERA)} is what triptych predicts)"
-        )
-        raise DataError(f"{text}, and {cosine[best]:.2f} with the predictions' turned to {', '.join(best)}", cure)
 
 
 def _flat(stored: np.ndarray) -> np.ndarray:
@@ -421,17 +281,17 @@ TASK_MAPS = {
         Normals(),
         _read_normals,
         lambda stored, how: Normals(axes=how.normals_axes or CAMERA).decode(stored),
-        check=_check_axes,
+        check=check_axes,
     ),
     "depth": TaskMaps(
         ("depth",),
         Depth(),
         _read_depth,
         lambda stored, how: Depth(scale=_metres(stored, how)).decode(stored),
-        unit=_describe_millimetres,
-        check=_check_units,
+        unit=describe_millimetres,
+        check=check_units,
     ),
     "boundary": TaskMaps(
-        ("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability, unit=_describe_probabilities
+        ("boundary", "boundaries", "edge", "edges"), BoundaryMask(), _read_probability, unit=check_probabilities
     ),
 }

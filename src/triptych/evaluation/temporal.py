@@ -26,9 +26,10 @@ from triptych.data.frames import Videos
 from triptych.data.photos import read_image
 from triptych.data.predicted import find_images
 from triptych.datasets import DATASETS
+from triptych.evaluation.map_encodings import Encodings
 from triptych.evaluation.map_files import find_tasks, list_maps
 from triptych.evaluation.offline import ASSUMED, require_new
-from triptych.evaluation.saved_maps import Encodings, describe_unit, read_prediction
+from triptych.evaluation.saved_maps import describe_unit, read_prediction
 from triptych.extras import import_extra
 from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
