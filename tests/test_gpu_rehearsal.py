@@ -49,7 +49,7 @@ def test_parts_of_the_check_write_their_numbers(part: str, tmp_path: Path) -> No
 def test_the_check_ends_by_the_clock_and_says_what_ran_out_of_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A part that needs longer than it gets, on however fast a machine, leaves a row without numbers; no other begins."""
+    """A part that no machine finishes in its time leaves a row without numbers, and no other begins."""
     check = load("gpu_check", "benchmarks")
     monkeypatch.setattr(check, "start", lambda *_: subprocess.Popen(["sleep", "600"], start_new_session=True))
     path, children = tmp_path / "results" / "gpu-check.jsonl", []
