@@ -55,13 +55,13 @@ def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **den
 
 def check_kernels(shape: tuple[int, ...], *, weights: str, device: str = "cpu") -> None:
     """Outputs and gradients, of all outputs and, for the first shape, of each one alone."""
-    for dtype, output_bound, gradient_bound in ((torch.float32, 1e-5, 3e-5), (torch.float64, 1e-10, 1e-10)):
+    for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         features, rest = readings(shape, weights=weights, dtype=dtype, device=device)
         inputs = [*features, *(rest[name] for name in ("row", "bias", "weights") if name in rest)]
         found = [*fused.march(PlaneFeatures(*features), **rest)]
         expected = densely(PlaneFeatures(*features), **rest)
         for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=output_bound, atol=output_bound)
+            torch.testing.assert_close(one, other, rtol=bound, atol=bound)
         used = (slice(None), slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 4))
         for chosen in used if dtype == torch.float64 and shape == SHAPES[0] else used[:1]:
             gradients = [
@@ -70,8 +70,8 @@ def check_kernels(shape: tuple[int, ...], *, weights: str, device: str = "cpu") 
                 )
                 for outputs in (found, expected)
             ]
-            for one, other in zip(*gradients, strict=True):
-                torch.testing.assert_close(one, other, rtol=gradient_bound, atol=gradient_bound)
+            for one, other in zip(*gradients, strict=True):  # sums over samples, some of which cancel
+                torch.testing.assert_close(one, other, rtol=0, atol=bound * max(1.0, other.abs().max().item()))
 
 
 def check_gradients() -> None:
