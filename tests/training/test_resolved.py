@@ -105,11 +105,11 @@ def test_a_later_default_changes_no_old_run(run: Path, tmp_path: Path) -> None:
         Predictor.load(bare)
 
 
-@pytest.mark.usefixtures("later")
 def stored(folder: Path) -> dict:
     return check_signed(json.loads((folder / FILE).read_text()))
 
 
+@pytest.mark.usefixtures("later")
 def test_comparing_names_defaults_that_differ(run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     content = stored(other)
