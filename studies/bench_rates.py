@@ -111,15 +111,18 @@ def chosen_rates() -> dict[str, float]:
 
 
 def table(found: list[rows.Row]) -> str:
-    """A line per network."""
+    """A line per network, with the trunk that it was trained on: gains over the plain network are of one trunk only where
+    both have the same.
+    """
     if len(found) < len(STUDY.jobs()):
         return f"{len(found)} of {len(STUDY.jobs())} rows."
     lines = []
     for network, rate in choose(found).items():
         each, tried = gains(found, network), rates_of(network)
         cells = [f"{each[rate]:+.2f}" if rate in each else DIVERGED if rate in tried else "–" for rate in RATES]
-        lines.append([network, *cells, f"{rate:g}{' (end)' if rate in (tried[0], tried[-1]) else ''}"])
-    return markdown_table(["network", *(f"{rate:g}" for rate in RATES), "chosen"], lines)
+        [trunk] = {row.scores["trunk"][:6] for row in found if row.arm in {name(network, rate) for rate in tried}}
+        lines.append([network, trunk, *cells, f"{rate:g}{' (end)' if rate in (tried[0], tried[-1]) else ''}"])
+    return markdown_table(["network", "trunk", *(f"{rate:g}" for rate in RATES), "chosen"], lines)
 
 
 if __name__ == "__main__":
