@@ -57,11 +57,11 @@ def test_recipes_have_the_preset_and_those_of_the_papers_what_was_published() ->
     presets = {
         name: recipe.regularizer.options.get("preset", "published")
         for name, recipe in RECIPES.items()
-        if recipe.regularizer.name == "triplane"
+        if recipe.regularizer.name in ("triplane", "triplane-cross-view")
     }
     ours = {name for name, preset in presets.items() if preset == "surface"}
     assert {name for name in presets if name.startswith(("rooms-", "folder"))} == ours
-    assert {"rooms-demo-3d", "rooms-invpt-3d", "folder-3d"} <= ours
+    assert {"rooms-demo-3d", "rooms-invpt-3d", "rooms-cross-view-3d", "folder-3d"} <= ours
     assert {"nyuv2-invpt-3d", "pascal-invpt-3d"} <= presets.keys() - ours
 
 
@@ -169,6 +169,9 @@ ARMS = {
     "true depth": ("triplane-true-depth", UNIT),
     "another image's depth": ("triplane-other-depth", UNIT),
     "depth as an input": ("triplane-depth-input", ONE),
+    "plane of the image": ("triplane-xy", UNIT),
+    "uniform weights": ("triplane-uniform", UNIT),
+    "shuffled depth": ("triplane-shuffled", {**UNIT, "density_init": "unit"}),
 }
 
 
@@ -177,6 +180,7 @@ ARMS = {
 def test_no_branch_pulls_more_than_twice_as_hard_as_the_network_at_the_start(name: str) -> None:
     """Norms of gradients of the summed loss at step 0: by the branch's own parameters, and by what both share.
 
+    With rows near zero, the constructor's choice, normals of the branch pull harder: that is what unit scale mends.
     Second heads are the network's own decoder from other random weights and not among these: the gradient of a
     direction goes by one over its length, so that either decoder may have four times the other's of normals.
     """

@@ -11,9 +11,8 @@ what it decided. The papers' recipes leave it out.
 SMALL: Options = {"width": 32, "plane_channels": 16, "hidden": 32, "num_samples": 16}
 """The regularizer at the size of the demo's network; widths are those of the study that chose the preset."""
 PUBLISHED: Options = {"schedule": "constant", "density_init": "unit", "values_init": "unit"}
-"""Options in the paper's recipes. The paper states no schedule of the weight (falling to 0 did best in our study,
-docs/study-3d.md) and no initial scale of rows: EG3D's start at unit scale, the constructor's near zero, which is our
-choice.
+"""Options in the paper's recipes. The paper states no schedule of the weight and no initial scale of rows: EG3D's start
+at unit scale, the constructor's near zero, which is our choice.
 """
 
 

@@ -110,7 +110,7 @@ CROSS_VIEW = replace(
     DEMO,
     description="The demo on camera paths, with the 3D-aware regularizer rendering a second view of every image.",
     data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbor_frames": (5,)}),
-    regularizer=RegularizerConfig(name="triplane-cross-view", options=SMALL),
+    regularizer=RegularizerConfig(name="triplane-cross-view", options={**SMALL, **SURFACE}),
 )
 
 CVM = replace(

@@ -59,8 +59,8 @@ PRESETS: dict[str, Mapping[str, str]] = {
 `published` is the original: the paper as far as it is known, except that rows start near zero, which neither it nor
 EG3D has; the papers' recipes start them at unit scale. `surface` has one density for all tasks: depth is where it ends
 the rays, so that labels of depth place the surface, and every other task is read there. Planes along depth are aligned
-with the image, and rows start at unit scale: from near zero a density is a fog and stays one, and normals, which are
-brought to unit length, have exploding gradients.
+with the image, and rows start at unit scale, as EG3D's: from near zero normals, which are brought to unit length, have
+exploding gradients. Either start is a homogeneous fog, and does not decide alone what becomes of it.
 """
 
 
@@ -90,8 +90,8 @@ class Triplane3D(Regularizer):
       sampled with `spacing` `linear` or `inverse`, evenly in 1 / depth).
     - `num_samples`: 64; `stratified`: true, one jitter vector per image while training.
     - `density`: `task` (each n_t its own), `shared`. `density_init`: `small` (its row starts at a deviation of 0.01),
-      `unit` (1 / sqrt(hidden), EG3D's gain: from near zero a density stays a fog). `density_activation`: `softplus` (of
-      raw - 1, EG3D), `exp` (of min(raw - 1, 15)). `values_init`: `small`, `unit`, the same for the values' rows; small
+      `unit` (1 / sqrt(hidden), EG3D's gain). `density_activation`: `softplus` (of raw - 1, EG3D), `exp` (of
+      min(raw - 1, 15)). `values_init`: `small`, `unit`, the same for the values' rows; small
       ones make the gradient of normals explode, which are brought to unit length.
     - `normalized`: tasks divided by their opacity; empty: those without classes (depth, normals), which would
       else be biased towards 0. `depth_from`: `value`, or `termination`: tasks in metres are an affine function of the
@@ -101,8 +101,8 @@ class Triplane3D(Regularizer):
     - `resolution`: `full` (the rendering is resized to the labels, which stay exact), `rendered` (labels are thinned).
     - `task_weights`: factors in the order of the rendered tasks. `schedule`: `auto` is `linear` where `schedule_steps`
       is known (that of a run is its number of steps) and else `constant`, as is likely of the paper; `linear` and
-      `cosine` fall to 0 over `schedule_steps`, which did best on held-out images (docs/study-3d.md). `warmup_steps` of
-      linear rise come first.
+      `cosine` fall to 0 over `schedule_steps`. A sweep of three seeds told none apart; falling to 0 had the highest
+      mean (docs/study-3d-tables.md). `warmup_steps` of linear rise come first.
     - `route`: `auto`, or one of `fields.ROUTES`: equal numbers, different time and memory.
 
     `forward(output, sample)` returns one weighted scalar per rendered task, exactly 0 where no label is valid.
