@@ -111,8 +111,8 @@ def chosen_rates() -> dict[str, float]:
 
 
 def table(found: list[rows.Row]) -> str:
-    """A line per network, with the trunk that it was trained on: gains over the plain network are of one trunk only where
-    both have the same.
+    """A line per network, with the trunk that it was trained on: only on the plain network's are gains over it of one
+    trunk.
     """
     if len(found) < len(STUDY.jobs()):
         return f"{len(found)} of {len(STUDY.jobs())} rows."

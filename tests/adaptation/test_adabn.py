@@ -355,7 +355,7 @@ def test_a_folder_is_what_it_looks_like(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_study_scores_every_adapter_after_adabn_too(tmp_path: Path) -> None:
-    """In a folder of its own that a stopped job finds again; the run stays as it was."""
+    """In a folder of its own that is made anew where a job was stopped; the run stays as it was."""
     second_look = load("second_look")
     recipe = change(ADAPTED, adaptation__name="min-ent", schedule__steps=2, data__val_split="")
     found = second_look.score(second_look.Arm(recipe), 3, tmp_path / "seed-3")
@@ -366,5 +366,7 @@ def test_the_study_scores_every_adapter_after_adabn_too(tmp_path: Path) -> None:
     assert (kept.seed, kept.adaptation.name) == (3, "min-ent")
     weights = (new / "model.safetensors").read_bytes()
     assert weights != (tmp_path / "seed-3" / "model.safetensors").read_bytes()
+    (new / "model.safetensors").write_bytes(b"")  # a stopped job's
+    (new / "recipe.json").unlink()
     assert second_look.score(second_look.Arm(recipe), 3, tmp_path / "seed-3") == found
     assert (new / "model.safetensors").read_bytes() == weights
