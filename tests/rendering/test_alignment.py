@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from triptych.datasets.rooms import Rooms
 from triptych.rendering.alignment import NEAREST, _jacobian, align_images
@@ -53,6 +54,21 @@ def test_nothing_moves_without_a_difference_or_texture(views: tuple[Sample, Samp
     image = views[0].image if colour == "itself" else torch.full_like(views[0].image, 0.5)
     K, depth = views[0].camera.intrinsics, views[0].targets["depth"]
     torch.testing.assert_close(align_images(image, image, depth, K, K), torch.eye(4).expand(4, 4, 4))
+
+
+def test_padding_does_not_hold_the_camera(views: tuple[Sample, Sample]) -> None:
+    """Both images padded by a constant as a transform does: its rim stands still, and motions came out too small."""
+    frame, other = views
+    sides, (left, up) = (24, 8, 16, 16), (24.0, 16.0)
+    images = [F.pad(view.image, sides, value=0.5) for view in (frame, other)]
+    matrices = [view.camera.intrinsics.clone() for view in (frame, other)]
+    for matrix in matrices:
+        matrix[:, :2, 2] += torch.tensor([left, up])
+    depth, inside = F.pad(frame.targets["depth"], sides, value=3.0), F.pad(torch.ones(4, 1, 64, 80), sides) > 0
+    expected = align(frame, other, frame.targets["depth"])
+    blind, found = (align_images(*images, depth, *matrices, inside=each) for each in (None, inside))
+    wrong, left_over = ((each - expected)[:, :3].flatten(1).norm(dim=1) for each in (blind, found))
+    assert (left_over < 0.2 * wrong).all()
 
 
 def test_slopes_equal_finite_differences() -> None:

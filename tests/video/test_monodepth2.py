@@ -3,10 +3,12 @@ gets a gradient."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from triptych.augmentation.steps import Chain, Pad, image_pixels, mark_inside
 from triptych.backbones import create_backbone
 from triptych.data.base import missing_view
 from triptych.datasets.rooms import Rooms
@@ -103,6 +105,33 @@ def test_true_depth_has_the_smallest_loss(rooms: Rooms) -> None:
     assert right < 0.85 * min(wrong)
 
 
+def test_padding_is_no_part_of_what_is_learnt(rooms: Rooms) -> None:
+    """Neither of the loss nor of what stands still, with and without automasking; depth there has no gradient."""
+    steps = Chain((mark_inside, Pad({"depth": depth()}, (96, 112))))
+    whole = [rooms[index] for index in (1, 2)]
+    padded = collate([steps(sample, np.random.default_rng(0)) for sample in whole])
+    inside = image_pixels(padded)
+    assert 0.4 < inside.float().mean() < 0.6
+    for automask in (True, False):
+        terms, gradients = [], []
+        for sample in (collate(whole), padded):
+            raw = sample.targets["depth"].log().nan_to_num(5.0).requires_grad_()  # far away
+            terms.append(build(automask=automask, poses="known", scales=1)(output(raw), sample))
+            gradients.append(torch.autograd.grad(terms[-1].loss, raw)[0])
+        assert terms[1].loss.item() == pytest.approx(terms[0].loss.item(), rel=0.1)
+        assert terms[1].static.item() == pytest.approx(terms[0].static.item(), abs=0.05)
+        assert not gradients[1][~inside].any()
+        assert gradients[1][inside].any()
+
+
+def test_half_precision_moves_no_camera(rooms: Rooms) -> None:
+    views = Views(batch(rooms, 0, 2))
+    numbers = torch.rand(2, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = views.motions(*numbers)
+    torch.testing.assert_close(found, views.motions(*numbers), rtol=0, atol=0)
+
+
 def test_loss_is_the_mean_over_scales(rooms: Rooms) -> None:
     sample, video = batch(rooms, 0, 5), build().eval()
     torch.manual_seed(4)
@@ -151,7 +180,7 @@ def test_pixels_outside_count_once_whatever_the_loss_averages_over(name: str) ->
 
     def pull(loss: str) -> Tensor:
         task = depth(loss=loss)
-        return keep_inside(task, raw, task.decode(raw).clamp(*bounds))
+        return keep_inside(task, raw, task.decode(raw).clamp(*bounds), torch.ones_like(raw, dtype=torch.bool))
 
     assert pull(name) > 0
     torch.testing.assert_close(pull(name), pull("berhu-inverse"))

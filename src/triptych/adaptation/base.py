@@ -6,10 +6,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
-from triptych.augmentation.steps import INSIDE
+from triptych.augmentation.steps import image_pixels as image_pixels  # part of what adapters are written with
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -91,14 +90,6 @@ def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, T
     for scale, stage in enumerate(reversed(output.auxiliary), start=1):
         maps |= {f"{name}_{scale}": (intermediate[name], raw) for name, raw in stage.items()}
     return maps
-
-
-def image_pixels(target: Sample) -> Bool[Tensor, "batch 1 height width"]:
-    """Mask of the pixels of a batch that show its images: without those that a transform padded. All of them, where the
-    batch has no `extras["inside"]` (`augmentation.steps.mark_inside`).
-    """
-    inside = target.extras.get(INSIDE)
-    return torch.ones_like(target.image[:, :1], dtype=torch.bool) if inside is None else inside[:, None] > 0
 
 
 def mean(terms: Iterable[Tensor]) -> Tensor:

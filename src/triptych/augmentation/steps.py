@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -76,13 +77,21 @@ INSIDE = "inside"
 
 def mark_inside(sample: Sample, generator: np.random.Generator) -> Sample:
     """Add a mask of the image's own pixels, `extras["inside"]`: ones (uint8) that move with it; later steps fill pixels
-    from outside with 0. For images without targets, whose invalid pixels would show the same.
+    from outside with 0. For what learns without targets, whose invalid pixels would show the same.
 
     >>> sample = mark_inside(Sample(torch.rand(3, 1, 2), {}), np.random.default_rng(0))
     >>> Pad({}, (1, 4))(sample, np.random.default_rng(0)).extras["inside"].tolist()
     [[0, 1, 1, 0]]
     """
     return replace(sample, extras={**sample.extras, INSIDE: torch.ones(_size(sample), dtype=torch.uint8)})
+
+
+def image_pixels(batch: Sample) -> Bool[Tensor, "batch 1 height width"]:
+    """Mask of the pixels of a batch that show its images: without those that a transform padded. All of them, where the
+    batch was not marked (`mark_inside`).
+    """
+    inside = batch.extras.get(INSIDE)
+    return torch.ones_like(batch.image[:, :1], dtype=torch.bool) if inside is None else inside[:, None] > 0
 
 
 @dataclass(frozen=True)

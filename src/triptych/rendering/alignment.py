@@ -9,7 +9,7 @@ Kerl, Sturm and Cremers, ICRA 2013; of depth that is being learnt: Wang et al., 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,12 +42,14 @@ def align_images(
     image_intrinsics: Matrices,
     *,
     damping: float = 1e-5,
+    inside: Bool[Tensor, "batch 1 height width"] | None = None,
 ) -> Motions:
     """The motion that takes points of the frame's camera to that of `image`, which begins at none; without gradients.
 
     `depth` belongs to the frame; the translation has its unit. `damping`, relative to the mean curvature, holds
     directions that the images do not tell apart, such as turning and shifting before a far wall. Images without any
-    texture do not move.
+    texture do not move. Where both images are padded alike, `inside` are the pixels that are not: the rim of what they
+    show stands still, however the camera moves.
 
     >>> K = torch.tensor([[[48.0, 0.0, 24.0], [0.0, 48.0, 24.0], [0.0, 0.0, 1.0]]])
     >>> rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
@@ -59,10 +61,11 @@ def align_images(
     >>> bool((motion[0, :3, 3] - torch.tensor([-0.05, 0.0, 0.0])).abs().max() < 0.01)
     True
     """
+    inside = torch.ones_like(depth, dtype=torch.bool) if inside is None else inside
     scale = depth.flatten(1).median(dim=1).values[:, None, None, None]
     motion = torch.eye(4, device=depth.device, dtype=depth.dtype).expand(len(depth), 4, 4)
     for level in reversed(range(_levels(frame))):
-        coarse = _Level.build(level, frame, image, depth / scale, intrinsics, image_intrinsics)
+        coarse = _Level.build(level, frame, image, depth / scale, intrinsics, image_intrinsics, inside)
         for _ in range(2 * (level + 1)):
             motion = coarse.step(motion, damping) @ motion
     rigid = motion.clone()
@@ -79,9 +82,12 @@ def _levels(frame: Images) -> int:
 
 
 class _Level(NamedTuple):
-    """Both images at one resolution: the frame with its points, the other one with its slopes along x and y."""
+    """Both images at one resolution: the frame with its points, the other one with its slopes along x and y and where
+    these are of what it shows.
+    """
 
     frame: Images
+    inside: Bool[Tensor, "batch 1 height width"]
     stack: Float[Tensor, "batch all_channels height width"]
     points: Points
     image_intrinsics: Matrices
@@ -95,6 +101,7 @@ class _Level(NamedTuple):
         depth: Depth,
         intrinsics: Matrices,
         image_intrinsics: Matrices,
+        inside: Bool[Tensor, "batch 1 height width"],
     ) -> "_Level":
         factor = 2**level
         small, other, disparity = (F.avg_pool2d(x, factor) for x in (frame, image, 1 / depth))
@@ -103,9 +110,13 @@ class _Level(NamedTuple):
             (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / 2,
             (wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]) / 2,
         ]
+        # Slopes are of two pixels; beyond the image's own border they are of it again.
+        shown = (F.avg_pool2d(inside.float(), factor) == 1).float()
+        whole = 1 - F.max_pool2d(F.pad(1 - shown, (1, 1, 1, 1)), 3, stride=1)
         shrink = intrinsics.new_tensor([1 / factor, 1 / factor, 1.0])[:, None]
         points = backproject(1 / disparity, shrink * intrinsics)
-        return cls(small, torch.cat([other, *slopes], dim=1), points, shrink * image_intrinsics)
+        stack = torch.cat([other, *slopes, whole.to(other)], dim=1)
+        return cls(small, shown > 0, stack, points, shrink * image_intrinsics)
 
     def step(self, motion: Motions, damping: float) -> Motions:
         """One step of Gauss-Newton: what to apply after `motion`."""
@@ -114,9 +125,9 @@ class _Level(NamedTuple):
         height, width = self.frame.shape[-2:]
         grid = 2 * pixels / pixels.new_tensor([width, height]) - 1
         sampled = F.grid_sample(self.stack, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        colors, along_x, along_y = sampled.chunk(3, dim=1)
+        (colors, along_x, along_y), whole = sampled[:, :-1].chunk(3, dim=1), sampled[:, -1:]
         residual = colors - self.frame
-        seen = ((z > NEAREST) & (grid.abs() <= 1).all(dim=-1))[:, None]
+        seen = ((z > NEAREST) & (grid.abs() <= 1).all(dim=-1))[:, None] & self.inside & (whole > 1 - 1e-4)
         weight = seen / (1 + (residual / ROBUST).square().mean(dim=1, keepdim=True)).square()
         jacobian = _jacobian(points, along_x, along_y, self.image_intrinsics)
         weighted = (jacobian * weight[:, None]).flatten(2)

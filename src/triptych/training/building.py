@@ -251,6 +251,8 @@ def _validation_set(recipe: Recipe, tasks: dict[str, Task], training_set: DenseD
 def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform, ...]:
     """Augmentation of the labelled images; then of those of a target domain, if any."""
     source = build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=True)
+    if recipe.video.used:  # which compares frames where they have no labels
+        source = Chain((mark_inside, source))
     if not recipe.adaptation.used:
         return (source,)
     target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data

@@ -14,7 +14,7 @@ Ties of automasking are static (`views.minimum_error`).
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ from triptych.tasks import Task
 from triptych.types import Output, Sample
 from triptych.video.base import VideoSupervision, VideoTerms
 from triptych.video.motions import MOTIONS
-from triptych.video.views import Depth, Views, edge_aware_smoothness, minimum_error
+from triptych.video.views import Depth, Views, edge_aware_smoothness, mean_inside, minimum_error
 
 
 class Monodepth2(VideoSupervision):
@@ -71,11 +71,12 @@ class Monodepth2(VideoSupervision):
             for scale, (task, raw) in enumerate(maps):
                 depth = self._bounded(task, raw)
                 minimum = minimum_error(views.errors(views.warped(depth, motions)), unmoved)
-                error = torch.where(usable[:, None, None, None], minimum.error, 0.0).mean(dim=(1, 2, 3))
-                smooth = edge_aware_smoothness(*(_shrink(x, 2**scale) for x in (1 / depth, frame)))
-                losses.append(error + self.smoothness / 2**scale * smooth + keep_inside(task, raw, depth))
+                error = mean_inside(torch.where(usable[:, None, None, None], minimum.error, 0.0), views.inside)
+                whole = _shrink(views.inside.float(), 2**scale) == 1
+                smooth = edge_aware_smoothness(*(_shrink(x, 2**scale) for x in (1 / depth, frame)), whole)
+                losses.append(error + self.smoothness / 2**scale * smooth + keep_inside(task, raw, depth, views.inside))
                 if scale == 0:
-                    static = minimum.static.float().mean(dim=(1, 2, 3))
+                    static = mean_inside(minimum.static.float(), views.inside)
             seen = views.present.any(dim=0)
             return VideoTerms(
                 (torch.stack(losses).mean(dim=0) * share).sum(),
@@ -103,12 +104,14 @@ def _shrink(values: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(values, factor, ceil_mode=True) if factor > 1 else values
 
 
-def keep_inside(task: Task, raw: Tensor, bounded: Depth) -> Float[Tensor, ""]:
-    """The task's own loss between predictions outside the bounds and the nearest bound.
+def keep_inside(
+    task: Task, raw: Tensor, bounded: Depth, shown: Bool[Tensor, "batch 1 height width"]
+) -> Float[Tensor, ""]:
+    """The task's own loss between predictions outside the bounds and the nearest bound, where an image is `shown`.
 
     The share of such pixels weighs it, so that a few of them do not outweigh the picture; a loss that is a mean over
     all pixels has that share in it.
     """
-    outside = task.decode(raw.detach()) != bounded.detach()
+    outside = (task.decode(raw.detach()) != bounded.detach()) & shown
     target = torch.where(outside, bounded.detach(), torch.nan)
-    return task.loss(raw, target) * (outside.float().mean() if task.averages_labels else 1.0)
+    return task.loss(raw, target) * (outside.sum() / shown.sum().clamp(min=1) if task.averages_labels else 1.0)

@@ -126,6 +126,7 @@ class AlignedMotions(MotionSource):
                 depth.repeat(count, 1, 1, 1),
                 intrinsics.repeat(count, 1, 1),
                 views.cameras.flatten(0, 1),
+                inside=views.inside.repeat(count, 1, 1, 1),
             )
         return motions.unflatten(0, views.earlier.shape)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from triptych.augmentation.steps import image_pixels
 from triptych.rendering.reprojection import invert_motion, rigid_motion, warp
 from triptych.types import Sample
 
@@ -25,7 +26,8 @@ Motions = Float[Tensor, "views batch 4 4"]
 class Views:
     """The neighbors of a batch, with placeholders where one is missing: the frame itself, without motion.
 
-    `images` `(views, B, 3, H, W)`; `present` and `usable` `(views, B)` say which of them exist, and which of these have
+    `images` `(views, B, 3, H, W)`; `inside` `(B, 1, H, W)` are pixels that a transform did not pad, of all views, which
+    it moved alike; `present` and `usable` `(views, B)` say which of them exist, and which of these have
     intrinsics. Raises `ValueError` where the dataset gives no neighbors or no intrinsics at all.
     """
 
@@ -41,6 +43,7 @@ class Views:
                 "[camera] section of its dataset.toml."
             )
         self.sample, self.frame = sample, sample.image.float()
+        self.inside: Bool[Tensor, "batch 1 height width"] = image_pixels(sample)
         height, width = self.frame.shape[-2:]
         guess = self.frame.new_tensor([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
         known = sample.camera.intrinsics.isfinite().all(dim=(1, 2))
@@ -69,9 +72,10 @@ class Views:
 
     def motions(self, axis_angle: Tensor, translation: Tensor) -> Motions:
         """Motions from the frame to each neighbor, given motions in the order of time."""
-        forward = rigid_motion(axis_angle.float(), translation.float())
-        earlier = self.earlier.flatten()[:, None, None]
-        return torch.where(earlier, invert_motion(forward), forward).unflatten(0, self.earlier.shape)
+        with torch.autocast(self.frame.device.type, enabled=False):  # a product in bf16 moves points
+            forward = rigid_motion(axis_angle.float(), translation.float())
+            earlier = self.earlier.flatten()[:, None, None]
+            return torch.where(earlier, invert_motion(forward), forward).unflatten(0, self.earlier.shape)
 
     def warped(self, depth: Depth, motions: Motions) -> ViewImages:
         """Every neighbor as seen from the frame."""
@@ -150,15 +154,30 @@ def minimum_error(reprojected: Errors, unmoved: Errors | None = None) -> Minimum
     return Minimum(torch.minimum(error, still), still <= error)
 
 
-def edge_aware_smoothness(disparity: OneMap, image: Images) -> PerImage:
-    """|dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|), d* = d / mean(d), averaged over each image (eq. 3).
+def mean_inside(values: OneMap, inside: Bool[Tensor, "batch 1 height width"]) -> PerImage:
+    """Mean of each image over the pixels inside; 0 where there are none.
+
+    >>> mean_inside(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[False, True]]]])).tolist()
+    [3.0]
+    """
+    return torch.where(inside, values, 0.0).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def edge_aware_smoothness(
+    disparity: OneMap, image: Images, inside: Bool[Tensor, "batch 1 height width"] | None = None
+) -> PerImage:
+    """|dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|), d* = d / mean(d), averaged over each image (eq. 3), or over its
+    pixels `inside`.
 
     >>> edge_aware_smoothness(torch.ones(1, 1, 4, 4), torch.rand(1, 3, 4, 4)).item()
     0.0
     """
-    normalized = disparity / (disparity.mean(dim=(2, 3), keepdim=True) + 1e-7)
+    inside = torch.ones_like(disparity, dtype=torch.bool) if inside is None else inside
+    normalized = disparity / (mean_inside(disparity, inside)[:, None, None, None] + 1e-7)
     total = disparity.new_zeros(len(disparity))
     for dim in (2, 3):
         edges = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
-        total = total + (normalized.diff(dim=dim).abs() * (-edges).exp()).mean(dim=(1, 2, 3))
+        size = inside.shape[dim] - 1
+        both = inside.narrow(dim, 0, size) & inside.narrow(dim, 1, size)
+        total = total + mean_inside(normalized.diff(dim=dim).abs() * (-edges).exp(), both)
     return total
