@@ -250,6 +250,19 @@ def test_pixel_f1_is_the_published_count() -> None:
     )
 
 
+def test_pixel_f1_has_one_annotator() -> None:
+    """Five equal ones had a score above 1: the prediction's pixels count once, the annotators' five times."""
+    line = torch.zeros(1, 1, 12, 12)
+    line[..., 6, :] = 1
+    with pytest.raises(ValueError, match="boundaries of 5 annotators, and pixel-f1 counts the pixels of one"):
+        BoundaryMetric("pixel-f1").update(line, line.repeat(1, 5, 1, 1))
+    one = line.repeat(1, 5, 1, 1)
+    one[:, 1:] = torch.nan  # others said nothing
+    metric = BoundaryMetric("pixel-f1")
+    metric.update(line, one)
+    assert metric.compute()["F1_pixel-f1_0"] == 1
+
+
 def test_a_share_of_the_images_is_fixed_by_their_ground_truth() -> None:
     prediction, target = batch_of(16, 30, 36)
     scores = []

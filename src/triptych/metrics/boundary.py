@@ -167,6 +167,11 @@ class BoundaryMetric(Metric):
         annotated = known.any(axis=(1, 2))
         if not annotated.any() or not self._chosen(target):
             return None
+        if self.protocol.headline == "F1" and annotated.sum() > 1:
+            raise ValueError(
+                f"target has boundaries of {annotated.sum()} annotators, and {self.protocol.name} counts the pixels of "
+                "one; give one map, or take a protocol that matches every annotator's (bsds)."
+            )
         check_probabilities(torch.from_numpy(prediction))
         if self.ground_truth != "outline":  # of a map of labels, which may have any
             check_labels(target[known])
