@@ -11,6 +11,7 @@ from torch import Tensor
 from triptych.metrics.base import Total, exact_sum
 from triptych.metrics.bootstrap import bootstrap, bootstrap_difference, compute_sums, sum_groups
 from triptych.metrics.depth import DepthMetric
+from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import ValuesMetric
 
 
@@ -91,6 +92,20 @@ def test_the_better_one_of_two_is_nearer_to_perfect(first: float) -> None:
     found = bootstrap_difference(Bias(), *rows, resamples=20)
     assert found["bias"] == found["mae"]._replace(first=first)
     assert found["bias"].second_better == 1.0
+
+
+def test_a_class_that_a_resample_lacks_is_no_class_of_score_0() -> None:
+    """Perfect maps of rare classes are perfect in every resample; a class that occurs nowhere counts 0 in each."""
+    rows = []
+    for rare in range(1, 11):
+        metric = SegmentationMetric(12)  # the last occurs nowhere
+        labels = torch.tensor([[[0, 0, rare]]])
+        metric.update(labels, labels)
+        rows.append(metric.sums())
+    sums = {state: torch.stack([row[state] for row in rows]) for state in rows[0]}
+    found = bootstrap(SegmentationMetric(12), sums, resamples=50)
+    assert found["mIoU"] == (1, 1, 1)
+    assert found["mIoU_absent_zero"] == pytest.approx((11 / 12,) * 3)
 
 
 def test_pairing_sees_a_small_steady_gain() -> None:

@@ -35,6 +35,30 @@ def test_numbers_equal_their_formulas() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+def test_errors_of_small_quantities_count(size: float) -> None:
+    """A score does not depend on the unit; squares of errors of 1e-4 were rounded to 0, the perfect score."""
+    torch.manual_seed(0)
+    target = torch.rand(1, 1, 20, 20, dtype=torch.float64)
+    prediction = target + 0.1 * torch.randn_like(target)
+    for name in ("rmse", "r2"):
+        metric, plain = (VALUES_METRICS[name](1) for _ in range(2))
+        metric.update(size * prediction, size * target)
+        plain.update(prediction, target)
+        unit = size if name == "rmse" else 1.0
+        assert metric.compute()[name] == pytest.approx(unit * plain.compute()[name], rel=1e-2)
+
+
+def test_sums_of_earlier_versions_are_read() -> None:
+    """Real values were added up in two parts."""
+    metric = VALUES_METRICS["rmse"](1)
+    metric.update(torch.full((1, 1, 1, 2), 2.5), torch.ones(1, 1, 1, 2))
+    saved = {name: value[None] for name, value in metric.sums().items()}
+    old = {name: value[..., :2] if value.ndim == 2 else value for name, value in saved.items()}
+    again = VALUES_METRICS["rmse"](1).upgrade_sums(old)
+    assert {name: value.tolist() for name, value in again.items()} == {n: v.tolist() for n, v in saved.items()}
+
+
 def test_the_chosen_metric_is_kept_in_files_and_beside_other_options() -> None:
     task = regression("heat", unit="K", loss="huber", metric="r2")
     for again in (tasks_from_json(tasks_to_json({"heat": task}))["heat"], with_options(task, "heat", {"weight": 2.0})):

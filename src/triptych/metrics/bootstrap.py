@@ -160,7 +160,11 @@ def _draw(
     drawn = []
     for sums in sets:
         totals = {name: _weighted(weights, value) for name, value in sums.items()}
-        rows = [_compute(metric, {name: total[i] for name, total in totals.items()}) for i in range(resamples)]
+        whole = _with_sums(metric, {name: value.sum(dim=0) for name, value in sums.items()})
+        drawn_metrics = (
+            _with_sums(metric, {name: total[i] for name, total in totals.items()}) for i in range(resamples)
+        )
+        rows = [_as_floats(each.compute_resample(whole)) for each in drawn_metrics]
         drawn.append({name: np.array([row[name] for row in rows]) for name in rows[0] if name in metric.better})
     return drawn
 
@@ -171,8 +175,16 @@ def _weighted(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _compute(metric: Metric, totals: Mapping[str, Tensor]) -> dict[str, float]:
+    # The class's own method: the instance's would add up over processes once more.
+    return _as_floats(type(metric).compute(_with_sums(metric, totals)))
+
+
+def _with_sums(metric: Metric, totals: Mapping[str, Tensor]) -> Metric:
     fresh = copy.copy(metric)
     for name, value in totals.items():
         setattr(fresh, name, value)
-    # The class's own method: the instance's would add up over processes once more.
-    return {name: float(value) for name, value in type(metric).compute(fresh).items()}
+    return fresh
+
+
+def _as_floats(numbers: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in numbers.items()}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from triptych.metrics.base import Count, Metric, Sum, exact_sum
+from triptych.metrics.base import PARTS, Count, Metric, Sum, exact_sum
 from triptych.types import check_layout, valid_pixels
 
 Depth = Float[Tensor, "batch 1 height width"]
@@ -17,7 +17,7 @@ ERRORS = ("squared", "absrel", "sqrel", "squared_log", "delta1", "delta2", "delt
 """Errors that are averaged, over pixels and over images; the names of the results are `RESULTS`."""
 RESULTS = ("rmse", "absrel", "sqrel", "log_rmse", "delta1", "delta2", "delta3")
 ROOTS = ("rmse", "log_rmse")
-Errors = Annotated[Tensor, Sum((len(ERRORS), 2))]
+Errors = Annotated[Tensor, Sum((len(ERRORS), PARTS))]
 
 
 class DepthMetric(Metric):
@@ -46,7 +46,7 @@ class DepthMetric(Metric):
     }
     pixels: Count
     pixel_sums: Errors
-    """Sums of `ERRORS` over pixels, `(errors, 2)` exact parts."""
+    """Sums of `ERRORS` over pixels, `(errors, 3)` exact parts."""
     images: Count
     image_sums: Errors
     """Sums over images of each image's mean."""
@@ -80,7 +80,7 @@ class DepthMetric(Metric):
 
     def _measure(
         self, prediction: Depth, target: Depth, median_scaling: bool
-    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "errors batch 2"]]:
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "errors batch 3"]]:
         """Pixels that count, and their summed errors, by image."""
         valid = (valid_pixels(target) & (target > self.near) & (target < self.far)).flatten(1)
         truth, predicted = target.flatten(1).double(), prediction.flatten(1).double()
@@ -151,7 +151,7 @@ def _errors(predicted: Pixels, truth: Pixels) -> Float[Tensor, "errors batch pix
     )
 
 
-def _sum_means(sums: Float[Tensor, "errors batch 2"], counts: Int[Tensor, " batch"]) -> Float[Tensor, "errors 2"]:
+def _sum_means(sums: Float[Tensor, "errors batch 3"], counts: Int[Tensor, " batch"]) -> Float[Tensor, "errors 3"]:
     """Sum over images of each image's mean error."""
     return exact_sum(sums.sum(dim=-1)[:, counts > 0] / counts[counts > 0], dim=-1)
 

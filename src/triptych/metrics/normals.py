@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
+from triptych.metrics.base import PARTS, Count, Metric, Sum, Total, exact_sum
 from triptych.types import check_layout, valid_pixels
 
 Normals = Float[Tensor, "batch 3 height width"]
@@ -99,7 +99,7 @@ class PublishedDenseMTLNormalsMetric(Metric):
     perfect = 0.0
     better: ClassVar[dict[str, bool]] = NormalsMetric.better
     images: Count
-    totals: Annotated[Tensor, Sum((len(NormalsMetric.better), 2))]
+    totals: Annotated[Tensor, Sum((len(NormalsMetric.better), PARTS))]
 
     def update(self, prediction: Normals, target: Normals) -> None:
         check_layout(type(self).__name__, prediction, target, 3, 3)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from triptych.metrics.base import Count, Metric, Sum, Total, check_probabilities, exact_sum
+from triptych.metrics.base import PARTS, Count, Metric, Sum, Total, check_probabilities, exact_sum
 from triptych.types import check_layout, valid_pixels
 
 POOLED = tuple(0.05 * i for i in range(1, 20))
@@ -50,7 +50,7 @@ class SaliencyMetric(Metric):
     hits_invpt: Annotated[Tensor, Sum((len(PUBLISHED_INVPT),), torch.int64)]
     predicted_invpt: Annotated[Tensor, Sum((len(PUBLISHED_INVPT),), torch.int64)]
     images: Count
-    image_scores: Annotated[Tensor, Sum((3, len(PER_IMAGE), 2))]
+    image_scores: Annotated[Tensor, Sum((3, len(PER_IMAGE), PARTS))]
 
     def update(
         self, prediction: Float[Tensor, "batch 1 height width"], target: Int[Tensor, "batch height width"]

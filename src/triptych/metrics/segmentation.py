@@ -73,6 +73,14 @@ class SegmentationMetric(Metric):
             "mF1": f1.nanmean().item(),
         }
 
+    def compute_resample(self, whole: Metric) -> dict[str, float]:
+        """A class that the drawn images lack, and `whole` does not, is left out of their means: counted as 0 it would
+        lower every resample of a set with rare classes.
+        """
+        numbers = SegmentationMetric.compute(self)
+        _, labelled, predicted = whole.counts
+        return numbers | {"mIoU_absent_zero": numbers["mIoU"] * (labelled + predicted > 0).double().mean().item()}
+
     def per_class(self) -> dict[str, float]:
         """IoU of every class on this process's images; NaN for a class that occurs nowhere."""
         hits, labelled, predicted = self.counts.double()

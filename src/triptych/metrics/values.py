@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.lookup import named_choice
-from triptych.metrics.base import Count, Metric, Total, exact_sum
+from triptych.metrics.base import PARTS, Count, Metric, Total, exact_sum
 from triptych.metrics.normals import measure_angle
 from triptych.types import check_layout, valid_pixels
 
@@ -77,7 +77,7 @@ class ExplainedMetric(Metric):
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
         for name in ("total", "power", "squared"):
-            self.add_sum(name, (channels, 2))
+            self.add_sum(name, (channels, PARTS))
 
     def update(self, prediction: Values, target: Values) -> None:
         _check_layout(self, prediction, target)
