@@ -195,6 +195,24 @@ def test_a_scale_of_predictions_is_that_of_floats_too(tmp_path: Path) -> None:
     assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
 
 
+def test_floats_are_metres_and_no_scale_is_taken_for_another(tmp_path: Path) -> None:
+    """Millimetres as floats on both sides had an error of 200 m, with and without a scale that changed nothing."""
+    for side, value in (("predictions", 2700.0), ("targets", 2500.0)):
+        save(tmp_path / f"{side}/depth/a.npy", np.full((4, 6), value, np.float32))
+    with pytest.raises(ValueError, match=r"a\.npy has a median of 2700 m, as floats are metres; save metres"):
+        run(tmp_path)
+    with pytest.raises(ValueError, match=r"--depth-scale 0\.001 has no effect on floats such as .*a\.npy"):
+        run(tmp_path, depth_scale=0.001)
+    with pytest.raises(ValueError, match=r"targets/depth/a\.npy has a median of 2500 m"):
+        run(tmp_path, prediction_depth_scale=0.001)
+    believed = run(tmp_path, depth_scale=1.0, prediction_depth_scale=1.0)
+    assert believed.tasks["depth"].numbers["rmse"] == pytest.approx(200)
+    save(tmp_path / "targets/depth/a.npy", np.full((4, 6), 2500, np.uint16))
+    save(tmp_path / "predictions/depth/a.npy", np.full((4, 6), 2.7, np.float32))
+    found = run(tmp_path, depth_scale=0.001)  # of the ground truth
+    assert found.tasks["depth"].numbers["rmse"] == pytest.approx(0.2, abs=1e-5)
+
+
 def test_every_sampled_pair_is_compared(tmp_path: Path) -> None:
     for name, predicted in (("a", 2500), ("b", 2500), ("c", 250)):
         save_depth(tmp_path, predicted, 2500, name)

@@ -64,12 +64,34 @@ def describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
     it.
     """
     predicted, true = [path for path, _ in pairs], [path for _, path in pairs if path is not None]
+    _check_floats(predicted, true, encodings)
     sides = (
         (predicted, encodings.prediction_depth_scale or encodings.depth_scale, PREDICTION_SCALE if true else SCALE),
         (true, encodings.depth_scale, SCALE),
     )
     assumed = [_take_for_millimetres(paths, option, encodings.key) for paths, scale, option in sides if not scale]
     return f"millimetres ({SCALE} says otherwise)" if any(assumed) else ""
+
+
+def _check_floats(predicted: Sequence[Path], true: Sequence[Path], encodings: Encodings) -> None:
+    """Raise `DataError` where depth is stored as floats, which are metres, and a unit was given for whole numbers, or
+    medians speak against metres.
+    """
+    if encodings.prediction_depth_scale and encodings.depth_scale:  # someone looked at both
+        return
+    stored = {path: np.ma.compressed(replace(Depth(), key=encodings.key).read(path)) for path in (*predicted, *true)}
+    floats = {path: values for path, values in stored.items() if values.dtype.kind == "f"}
+    if encodings.depth_scale and len(floats) == len(stored):
+        text = f"{SCALE} {encodings.depth_scale:g} has no effect on floats such as {predicted[0]}, which are metres"
+        raise DataError(text, "leave it out, and save metres or whole numbers")
+    for path, values in floats.items() if true else ():
+        known = values[(values > 0) & np.isfinite(values)]
+        scaled = encodings.prediction_depth_scale and path in predicted
+        if known.size and not scaled and not LIKELY[0] <= (median := float(np.median(known))) <= LIKELY[1]:
+            cure = (
+                f"save metres; where it is right, give {SCALE} 1 and {PREDICTION_SCALE} 1: both together are believed"
+            )
+            raise DataError(f"depth {path} has a median of {median:.4g} m, as floats are metres", cure)
 
 
 def _take_for_millimetres(paths: Sequence[Path], option: str, key: str) -> bool:
