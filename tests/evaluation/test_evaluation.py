@@ -345,6 +345,28 @@ def test_evaluating_the_validation_split_again_gives_the_logged_numbers(run: Pat
     assert again.losses == best["losses"]
 
 
+def test_images_that_were_left_out_are_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file alone nobody sees that a score is of fewer images."""
+    copied = shutil.copytree(run, tmp_path / "copied")
+    recipe = json.loads((copied / "recipe.json").read_text())
+    recipe["data"]["on_bad_sample"] = "skip"
+    (copied / "recipe.json").write_text(json.dumps(recipe))
+    read = Rectangles.__getitem__
+
+    def damaged(self: Rectangles, index: int) -> Sample:
+        if self.split == "test" and index in (1, 3):
+            raise OSError(f"{self.key(index)}.png is truncated")
+        return read(self, index)
+
+    monkeypatch.setattr(Rectangles, "__getitem__", damaged)
+    assert len(evaluate_run(copied, device="cpu", constant=False, progress=False).keys) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 damaged images were left out, the first of them 'test-1':" in shown
+    assert "test-1.png is truncated" in shown
+
+
 def test_evaluate_run_writes_numbers_constants_and_sums(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

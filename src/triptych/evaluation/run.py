@@ -227,6 +227,7 @@ def evaluate_run(
             if (end := training_end(run, recipe.schedule.steps)) not in ("", FINISHED):
                 notes.append(f"the training is not finished ({end}): resume it, or say so beside its numbers")
             notes += [*dataset.notes, describe_metric_score(recipe, tasks) if protocol == OWN else "", left_out]
+            notes.append(_describe_skipped(evaluation.skipped))
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),
@@ -254,6 +255,14 @@ def _require_nothing_lost(run: Path, split: str, weights: str, protocol: str, im
             f"{path} has scores of {scored} images by protocol '{by}', which those of {images} by protocol "
             f"'{protocol}' would replace; score a copy of {run} to keep both, or allow it with --overwrite."
         )
+
+
+def _describe_skipped(skipped: Mapping[str, str]) -> str:
+    """Note that damaged images were left out; empty where none was."""
+    if not skipped:
+        return ""
+    key, reason = next(iter(skipped.items()))
+    return f"{len(skipped)} damaged images were left out, the first of them {key!r}: {reason}; the JSON names all"
 
 
 def _describe_taken(predictor: Predictor) -> str:
