@@ -84,6 +84,17 @@ def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         raise
 
 
+def require_new(path: Path | None, overwrite: bool, *, beside: Sequence[str] = ()) -> None:
+    """Fail where a file to write, or one of these suffixes `beside` it, exists already and must not be replaced, and
+    where none can be written.
+    """
+    if path is not None:
+        for each in (path, *map(path.with_suffix, beside)):
+            if each.exists() and not overwrite:
+                raise ValueError(f"{each} exists; name another file, or --overwrite it.")
+        check_writable(path.parent, "name a file in another folder")
+
+
 def check_writable(folder: Path, cure: str) -> None:
     """Make a folder; raise an `OSError` of one line where it is not writable, before any work instead of after it."""
     try:

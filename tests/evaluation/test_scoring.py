@@ -468,6 +468,30 @@ def test_the_images_that_both_files_have_are_counted(
     assert images[files[1]]["depth"] == {"both": 7, "baseline": 12, "other": 7}
 
 
+def test_files_that_are_there_are_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the file of sums beside scores, such as the weights of a run, nor what is compared."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("theirs", "ours"):
+        save_depth(Path(name), 2.0, 2000, "a")
+        run(Path(name), "invpt", task=["depth"], out=Path(f"{name}.json"))
+    Path("model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"model\.safetensors exists; name another file, or --overwrite it"):
+        run(Path("ours"), "invpt", task=["depth"], out=Path("model.json"))
+    assert Path("model.safetensors").read_bytes() == b"weights"
+    kept = Path("ours.json").read_bytes()
+    words = ["compare", "theirs.json", "ours.json", "--out"]
+    for out in ("ours.json", "./ours.json"):
+        assert main([*words, out, "--overwrite"]) == 2
+        assert "is one of the files that are compared" in capsys.readouterr().err
+    assert Path("ours.json").read_bytes() == kept
+    assert main([*words, "out.json"]) == 0
+    assert main([*words, "out.json"]) == 2
+    assert "out.json exists" in capsys.readouterr().err
+    assert main([*words, "out.json", "--overwrite"]) == 0
+
+
 def test_a_network_is_compared_with_saved_maps_by_its_own_maps(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["runs/ours", "theirs.json"], ["theirs.json", "--baseline", "runs/ours"]):
         assert main(["compare", *words]) == 2

@@ -76,6 +76,7 @@ def compare(
     baseline: tuple[Path, ...] = (),
     single_task: tuple[Path, ...] = (),
     out: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Compare runs: means over seeds, paired differences per image, delta_mtl, and what differs between the recipes.
 
@@ -86,8 +87,14 @@ def compare(
         baseline: Runs to compare the others with, seeds of one method; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl; of several seeds the means count.
         out: JSON file to write the comparison to.
+        overwrite: Whether `out` may replace a file, but not one that is compared.
     """
+    from triptych.files import require_new
+
     paths = (*baseline, *runs)
+    if out is not None and out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"--out {out} is one of the files that are compared; name another.")
+    require_new(out, overwrite)
     files = [path for path in paths if path.suffix == ".json"]
     networks = [path for path in paths if path not in files]
     if files and networks:
@@ -130,7 +137,7 @@ def compare(
         return
     from triptych.evaluation.compare import compare_runs
 
-    compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out)
+    compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out, overwrite=overwrite)
 
 
 def convert(

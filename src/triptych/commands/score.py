@@ -38,8 +38,8 @@ def score(
         options: What is scored, by which rules, and what is written.
         html: Page to write, with curves and the worst images.
     """
-    from triptych.evaluation.offline import require_new
     from triptych.evaluation.offline import score as run
+    from triptych.files import require_new
 
     require_new(html, options.overwrite)
     result = run(predictions, targets, **vars(options))

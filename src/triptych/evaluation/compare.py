@@ -37,7 +37,7 @@ from triptych.evaluation.scores import (
     select_images,
 )
 from triptych.evaluation.tables import ARROWS
-from triptych.files import write_json
+from triptych.files import require_new, write_json
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import percentiles, resampled_primary, sum_groups
 from triptych.metrics.delta import delta_mtl
@@ -220,13 +220,15 @@ def compare_runs(
     baseline: Sequence[Path] = (),
     single_task: Sequence[Path] = (),
     out: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Print the comparison of scored runs (exported files, too), and return it as plain data, which is also written to
-    `out` as JSON.
+    `out` as JSON, if that is new or may be overwritten.
 
     `split` is by default the first that all runs were scored on: test, else val, else another. `baseline` names the
     runs to compare with, which differ in the seed alone; the first group by default.
     """
+    require_new(out, overwrite)
     if not runs:
         raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
     paths = [scored_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]

@@ -36,9 +36,9 @@ from triptych.evaluation.saved_maps import (
     read_prediction,
     settle_encodings,
 )
-from triptych.evaluation.scores import hash_target, write_scores
+from triptych.evaluation.scores import SUMS, hash_target, write_scores
 from triptych.evaluation.tables import number_table, shown_progress
-from triptych.files import check_writable
+from triptych.files import require_new
 from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each
@@ -263,7 +263,7 @@ def score(
     """
     named_choice("protocol", protocol, RULES)
     how = ScoreOptions(**{"protocol": protocol, "task": tuple(task), **options})
-    require_new(how.out, how.overwrite)
+    require_new(how.out, how.overwrite, beside=(SUMS,))
     found, left_out = find_inputs(predictions, targets, how)
     pairs = {
         name: pair(given.predictions, given.targets.keys(), name, partial=how.partial) for name, given in found.items()
@@ -280,14 +280,6 @@ def score(
     if how.out is not None:
         save_score(result, how.out)
     return result
-
-
-def require_new(path: Path | None, overwrite: bool) -> None:
-    """Fail where a file to write exists already and must not be replaced, and where none can be written."""
-    if path is not None and path.exists() and not overwrite:
-        raise ValueError(f"{path} exists; name another file, or --overwrite it.")
-    if path is not None:
-        check_writable(path.parent, "name a file in another folder")
 
 
 def score_task(

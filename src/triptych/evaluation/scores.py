@@ -222,6 +222,8 @@ def moved_classes(mine: Task, theirs: Task) -> list[tuple[str, str]]:
     return list(zip(mine.classes, theirs.classes, strict=True)) if same else []
 
 
+SUMS = ".safetensors"
+"""Of the file of sums beside one of scores."""
 FORMAT = 2
 """Format of files of scores. Format 1 has no number in run folders, and keeps the sums of saved maps in .npz."""
 
@@ -242,7 +244,7 @@ class SavedScores:
             with np.load(old, allow_pickle=False) as archive:
                 flat = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            flat = read_tensors(path := self.path.with_suffix(".safetensors"))
+            flat = read_tensors(path := self.path.with_suffix(SUMS))
             if self.content.get("sums", found := checksum(flat)) != found:
                 raise ValueError(
                     f"{path} is of another evaluation than {self.path.name}; run `triptych evaluate` or "
@@ -262,7 +264,7 @@ def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapp
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = {f"{task}/{state}": value for task, states in sums.items() for state, value in states.items()}
-    with written_whole(path.with_suffix(".safetensors")) as partial:
+    with written_whole(path.with_suffix(SUMS)) as partial:
         written = save_tensors(partial, flat)
     # A process killed before this leaves new sums beside old numbers, which `read_sums` detects.
     write_json(path, {"format": FORMAT, "sums": written, **content})

@@ -28,10 +28,10 @@ from triptych.data.predicted import find_images
 from triptych.datasets import DATASETS
 from triptych.evaluation.map_encodings import Encodings
 from triptych.evaluation.map_files import find_tasks, list_maps
-from triptych.evaluation.offline import ASSUMED, require_new
+from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.saved_maps import describe_unit, read_prediction
 from triptych.extras import import_extra
-from triptych.files import write_json
+from triptych.files import require_new, write_json
 from triptych.lookup import named_choice, takes_option
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain, with_root
