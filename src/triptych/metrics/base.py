@@ -93,12 +93,12 @@ class Metric(torchmetrics.Metric):
         """States as this version adds them up, `(images, *state)`, from those that an earlier one saved: sums of real
         values had two parts.
         """
-        lacking = {
-            name: PARTS - value.shape[-1]
-            for name, value in sums.items()
-            if name in self._defaults and self._defaults[name].shape[-1:] == (PARTS,) and value.shape[-1] == PARTS - 1
-        }
-        return {name: pad(value, (0, lacking.get(name, 0))) for name, value in sums.items()}
+        found = {}
+        for name, value in sums.items():
+            state = self._defaults.get(name)
+            older = isinstance(state, Tensor) and state.shape[-1:] == (PARTS,) and value.shape[-1] == PARTS - 1
+            found[name] = pad(value, (0, 1)) if older else value
+        return found
 
     def compute_resample(self, whole: "Metric") -> dict[str, Any]:
         """The numbers of images drawn from those of `whole`, with replacement: as `compute`, unless a number says
