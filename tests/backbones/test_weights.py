@@ -55,6 +55,41 @@ def test_a_local_file_is_loaded_under_any_prefix(tmp_path, trained, prefix, suff
     assert "1 unexpected (fc.weight)" in report.summary
 
 
+def test_a_file_that_holds_two_networks_is_refused(tmp_path, trained):
+    """A student and its teacher, weights and their average: which one was loaded hung on order, or on hashes."""
+    own = trained.body.state_dict()
+    other = {key: value + 1 for key, value in own.items()}
+    for one, two in (
+        ("student", "teacher"),
+        ("state_dict", "state_dict_ema"),
+        ("module.encoder_q", "module.encoder_k"),
+    ):
+        nested = {one: own, two: other, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}, "epoch": 3}
+        torch.save(nested, tmp_path / "nested.pth")
+        with pytest.raises(ValueError, match=rf"as many tensors in each of {one}, {two}, and they differ; save"):
+            load_weights(fresh(), str(tmp_path / "nested.pth"))
+        flat = {
+            f"{name}.{key}": value.clone() for name, part in ((one, own), (two, other)) for key, value in part.items()
+        }
+        save_file(flat, tmp_path / "flat.safetensors")
+        first, second = sorted((one, two), key=lambda name: (len(name), name))
+        with pytest.raises(ValueError, match=rf"more than once, .* begin with {first}\., {second}\.; save the tensors"):
+            load_weights(fresh(), str(tmp_path / "flat.safetensors"))
+    for same_twice in ({"model": own, "copy": dict(own)}, {"backbone": own}):
+        torch.save(same_twice, tmp_path / "same.pth")
+        backbone = fresh()
+        load_weights(backbone, str(tmp_path / "same.pth"))
+        assert same(backbone, trained)
+
+
+def test_of_a_network_inside_another_the_outer_one_is_taken(tmp_path, trained):
+    own = {f"backbone.{key}": value for key, value in trained.body.state_dict().items()}
+    save_file(own | {f"ema.{key}": value + 1 for key, value in own.items()}, tmp_path / "both.safetensors")
+    backbone = fresh()
+    load_weights(backbone, str(tmp_path / "both.safetensors"))
+    assert same(backbone, trained)
+
+
 def test_missing_and_mismatched_tensors_are_reported(tmp_path, trained):
     state = {key: value.clone() for key, value in trained.body.state_dict().items()}
     del state["bn1.weight"]

@@ -117,7 +117,12 @@ def match_weights(
     """
     body = backbone.own_body
     ours = {key: value for key, value in body.state_dict().items() if not is_update(key)}
-    prefix = _best_prefix(state, ours)
+    prefix, *others = _best_prefixes(state, ours)
+    if others := [each for each in others if _differ(state, ours, prefix, each)]:
+        raise ValueError(
+            f"weights {source} hold this network more than once, with other weights each time: names begin with "
+            f"{', '.join((prefix, *others))}; save the tensors of one of them in a file of their own."
+        )
     inner = backbone.adapt_weights(
         {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, options
     )
@@ -171,7 +176,11 @@ def _unmatched(report: LoadReport) -> int:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, `.safetensors` or PyTorch's own format; of nested dicts, the one with most tensors."""
+    """The tensors of a file, `.safetensors` or PyTorch's own format; of nested dicts, the one with most tensors.
+
+    Raises `FileNotFoundError`, or `ValueError` for what cannot be read and for two dicts of as many tensors with other
+    values, such as a student and its teacher.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist; give a .safetensors or .pth file, or 'timm'.")
@@ -186,17 +195,30 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"weights file {path} cannot be read ({reason}); give a file that holds tensors only."
         ) from error
-    state = _most_tensors(content)
-    if not state:
+    found = dict(_tensors(content))
+    most = max(map(len, found.values()), default=0)
+    if not most:
         raise ValueError(f"weights file {path} holds no tensors; give a state dict.")
+    (name, state), *others = ((name, each) for name, each in found.items() if len(each) == most)
+    if others := [other for other, each in others if not _equal(state, each)]:
+        raise ValueError(
+            f"weights file {path} holds as many tensors in each of {', '.join((name, *others))}, and they differ; save "
+            "those of one of them in a file of their own."
+        )
     return state
 
 
-def _most_tensors(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    here = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    return max([here, *(_most_tensors(value) for value in content.values())], key=len)
+def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dict of a file with its name, and the tensors in it."""
+    if isinstance(content, Mapping):
+        yield name, {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        for key, value in content.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two dicts hold the same values, whatever their names."""
+    return all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
 
 
 CHOSEN = ("dinov2_small", "resnet18")
@@ -291,13 +313,29 @@ def _download(name: str) -> str:
             ) from error
 
 
-def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
-    """The prefix under which most of our names are found."""
+def _best_prefixes(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+    """The prefix under which most of our names are found, and others under which as many are, nearly all: copies of the
+    network. Of two, one inside the other (`backbone.` and `ema.backbone.`), it is the outer one.
+    """
     candidates = {""}
     for ending in (next(iter(ours)), list(ours)[len(ours) // 2], list(ours)[-1]):
         candidates |= {key.removesuffix(ending) for key in state if key.endswith("." + ending)}
-    # Ties go to the shortest: with two copies (a teacher and a student) the outer one.
-    return max(sorted(candidates, key=len), key=lambda prefix: sum(prefix + key in state for key in ours))
+    counts = {
+        prefix: sum(prefix + key in state for key in ours)
+        for prefix in sorted(candidates, key=lambda prefix: (len(prefix), prefix))
+    }
+    best = max(counts, key=counts.__getitem__)
+    whole = counts[best] >= ENOUGH * len(ours)
+    return [best, *(p for p in counts if whole and counts[p] == counts[best] and not p.endswith(best))]
+
+
+def _differ(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], first: str, second: str) -> bool:
+    """Whether two copies of a network have other tensors."""
+    return any(
+        (first + key in state) != (second + key in state)
+        or (first + key in state and not torch.equal(state[first + key], state[second + key]))
+        for key in ours
+    )
 
 
 def _translations(state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[dict[str, Tensor]]:
@@ -311,7 +349,7 @@ def _translations(state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[d
         return
     # Positions are resized as `resize_positions` does, whichever way a file is read.
     options = {"antialias": False} if "antialias" in inspect.signature(translate).parameters else {}
-    for prefix in dict.fromkeys(("module.", _best_prefix(state, body.state_dict()))):
+    for prefix in dict.fromkeys(("module.", _best_prefixes(state, body.state_dict())[0])):
         plain = {key.removeprefix(prefix): value for key, value in state.items()}
         try:
             with redirect_stdout(io.StringIO()), _positions_kept(module, backbone):  # it prints what a network lacks
