@@ -157,6 +157,55 @@ def test_labels_of_half_the_size_are_offered_with_resize(tmp_path: Path) -> None
     assert codes(Folder(path)[0].targets["semseg"]) == {0: 96, 1: 96}
 
 
+def test_labels_that_were_cut_are_not_stretched(tmp_path: Path) -> None:
+    """A rim cut from all sides changes the shape by a few hundredths: NYUv2's 427 x 561 of 480 x 640."""
+    image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    for i in range(2):
+        save(tmp_path / f"images/{i}.png", image)
+        save(tmp_path / f"semseg/{i}.png", (np.indices((240, 320))[1] // 160).astype(np.uint8)[10:-10, 10:-10])
+    path, doubts = init_folder(tmp_path)
+    assert any("220x300 where the image is 240x320: it has another shape: was it cut?" in doubt for doubt in doubts)
+    assert [(f.severity, f.check) for f in examine(path).findings if "220x300" in f.text] == [("error", "size")] * 2
+    path.write_text(path.read_text().replace("[tasks.semseg]", "[tasks.semseg]\nresize = true"))
+    with pytest.raises(ValueError, match="220x300, its image 240x320; it has another shape"):
+        Folder(path, split="all")[0]
+
+
+def test_frames_are_kept_together_whatever_lies_between_their_folder_and_its_name(tmp_path: Path) -> None:
+    for scene in range(4):
+        for i in range(10):
+            save(tmp_path / f"seq{scene}/rgb/{i:04d}.png", photo(10 * scene + i))
+            save(tmp_path / f"seq{scene}/semseg/{i:04d}.png", HALF)
+    advice = describe_folder(tmp_path).advice
+    assert any("group = 'folder' keeps frames together" in line for line in advice), advice
+
+
+def test_values_that_a_map_lacks_are_told(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", 100 * HALF, np.where(VOID_TOP, 200, 100 * HALF).astype(np.uint8))
+    path, _ = init_folder(tmp_path)
+    listed = path.read_text()
+    assert '"200"' in listed
+    path.write_text(re.sub(r"map = .*", 'map = { "0" = 0, "100" = 1 }', listed))
+    found = [str(finding) for finding in examine(path).findings if finding.check == "values"]
+    assert len(found) == 1
+    assert "33% of its pixels have values that map does not list, most of them 200" in found[0]
+    path.write_text(re.sub(r"map = .*", 'map = { "0" = 0, "100" = 1 }\ninvalid = [200]', listed))
+    assert not [finding for finding in examine(path).findings if finding.check == "values"]
+
+
+def test_a_label_of_several_images_is_an_error(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / f"semseg/{i}.png", HALF)
+        for split in ("train", "val"):
+            save(tmp_path / f"images/{split}/{i}.png", photo(i + 5 * (split == "val")))
+    text = '[images]\nfiles = "images/{split}/{key}.png"\n[tasks.semseg]\nclasses = 2\n'
+    (tmp_path / "dataset.toml").write_text(text + 'files = "semseg/{key}.png"\n')
+    found = [finding for finding in examine(tmp_path).findings if finding.check == "shared label"]
+    assert len(found) == 2
+    assert {finding.severity for finding in found} == {"error"}
+    assert "it is the label of 2 images" in str(found[0])
+
+
 def test_sizes_of_planes_and_entries_are_compared_with_those_of_images(tmp_path: Path) -> None:
     planes = np.eye(5, dtype=np.uint8)[np.arange(HALF.size).reshape(SIZE) % 5].transpose(2, 0, 1)
     for i in range(2):

@@ -337,6 +337,23 @@ def check_colors(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[
         )
 
 
+def check_mapped(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[Problem]:
+    """Check for values that `map` and `invalid` do not list, which are left unlabelled; 0 and 255 may be intended."""
+    if not encoding.map:
+        return
+    values, counts = count_values(encoding.pick(file.stored))
+    unknown = ~np.isin(values, [0, IGNORE, *map(int, encoding.map), *encoding.invalid])
+    share = counts[unknown].sum() / counts.sum()
+    if share > 0.02:
+        value = values[unknown][counts[unknown].argmax()].item()
+        yield Problem(
+            "warning",
+            "values",
+            f"{share:.0%} of its pixels have values that map does not list, most of them {value:g}, and are no label",
+            f"list it in map of [tasks.{file.task}], or in invalid",
+        )
+
+
 def _better_unit(median: float) -> str:
     """The unit that would bring the median to a few metres."""
     factors = {
@@ -415,6 +432,7 @@ TARGET_CHECKS: tuple[tuple[type[Encoding], Callable[..., Iterator[Problem]]], ..
     (Depth, check_reading),
     (Depth, check_below_zero),
     (Labels, check_colors),
+    (Labels, check_mapped),
     (Normals, check_unit_length),
     (Normals, check_facing),
     (BoundaryMask, check_boundary_share),

@@ -48,12 +48,29 @@ def check_pairs(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
         yield Finding("warning", "no image", "", name, str(path), "no image has its name", cure)
+    yield from find_shared_labels(folders)
     for dataset in folders:
         for key in dataset.keys:
             if not any(key in paths for paths in dataset.labels.values()):
                 cure = "label it, correct the name of its label, or leave it out of the split"
                 file = str(dataset.images[key])
                 yield Finding("warning", "no label", dataset.split, "", file, "it has no label of any task", cure)
+
+
+def find_shared_labels(folders: Sequence[Folder]) -> Iterator[Finding]:
+    """Find label files that are those of several images: of equal names in folders of several splits."""
+    images: dict[tuple[str, Path], dict[Path, str]] = defaultdict(dict)
+    for dataset in folders:
+        for name, paths in dataset.labels.items():
+            for key, path in paths.items():
+                if key in dataset.images:
+                    images[name, path].setdefault(dataset.images[key], dataset.split)
+    for (name, path), used in images.items():
+        if len(used) > 1:
+            (one, _), (other, split) = list(used.items())[:2]
+            text = f"it is the label of {len(used)} images, such as {one} and {other}"
+            cure = f"sort labels into the folders of the images, with {{split}} in files of [tasks.{name}]"
+            yield Finding("error", "shared label", split, name, str(path), text, cure)
 
 
 def find_orphans(dataset: Folder) -> Iterator[tuple[str, Path]]:

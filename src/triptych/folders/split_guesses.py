@@ -36,7 +36,7 @@ def guess_splits(guess: FolderGuess, images: Place) -> None:
     guess.splits = {"val": 0.1, "test": 0.1}
     guess.split_reason = "shares of the images, drawn by a hash of their names; train is the rest"
     guess.notes += _find_unused_splits(guess.root, images)
-    guess.advice += _find_videos(images)
+    guess.advice += _find_videos(guess.root, images)
 
 
 def _name_missing_splits(found: Container[str], where: str) -> list[str]:
@@ -47,13 +47,14 @@ def _name_missing_splits(found: Container[str], where: str) -> list[str]:
 
 
 FRAMES = {"frame", "frames", "video", "videos", "clip", "clips", "sequence", "sequences", "seq", "scan", "drive"}
-"""Words in the names of images that follow each other in time."""
+FRAMES |= {"scene", "scenes"}
+"""Words in the names of images, and of folders around them, that follow each other in time or show one place."""
 MANY_FRAMES = 10
 
 
-def _find_videos(images: Place) -> list[str]:
+def _find_videos(root: Path, images: Place) -> list[str]:
     """Advise a split by groups for videos: neighboring frames in training and validation make scores meaningless."""
-    folders = {path.parent for path in images.paths if FRAMES.intersection(_words(f"{path.parent.name} {path.stem}"))}
+    folders = {path.parent for path in images.paths if FRAMES.intersection(_words(path.relative_to(root).as_posix()))}
     if not folders or len(images.paths) < MANY_FRAMES * len(folders):
         return []
     group = "folder" if len(folders) > len(SPLITS) else "time"
