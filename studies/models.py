@@ -1,7 +1,7 @@
-"""Every method at equal backbone, data and steps: trains what is missing, writes the scores in docs/models.md.
+"""Every method at equal backbone, data and steps: trains what is missing, writes the scores in docs/study-3d-tables.md.
 
 python studies/models.py run --out runs       # trains and scores; goes on where it stopped
-python studies/models.py report --out runs    # the table in docs/models.md, and results/models.json
+python studies/models.py report --out runs    # the table in docs/study-3d-tables.md, and results/models.json
 python studies/models.py table                # the table alone, from results/models.json
 """
 
@@ -176,7 +176,7 @@ def constant_scores() -> dict[str, float]:
 
 
 def write_table() -> None:
-    """The table of docs/models.md, from the JSON alone."""
+    """The table of docs/study-3d-tables.md, from the JSON alone."""
     content = json.loads(RESULTS.read_text(encoding="utf-8"))
     methods, constant = content["methods"], content["constant"]
     single = methods["single-task networks"]
@@ -194,7 +194,7 @@ def write_table() -> None:
         f"{name} {each.primary.split('_')[0]} {arrows[each.better[each.primary]]}" for name, each in metrics.items()
     ]
     header = ["method", "output stride", "seeds", *titles, "NYUv2's four % ↑", "PASCAL's five % ↑"]
-    grid.replace_section(ROOT / "docs" / "models.md", "scores", grid.markdown_table(header, rows))
+    grid.replace_section(ROOT / "docs" / "study-3d-tables.md", "scores", grid.markdown_table(header, rows))
 
 
 def mark_unlearned(name: str, values: Sequence[float], goal: float) -> str:

@@ -47,7 +47,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "geometry-p": (geometry_p.STUDY, geometry_p.table, LONG),
     "photographs": (photographs.STUDY, photographs.table, LONG),
     "bench-rates": (bench_rates.STUDY, bench_rates.table, LONG),
-    "bench": (bench.STUDY, bench.table, LONG),
+    "bench": (bench.STUDY, bench.table, ROOT / "docs" / "models.md"),
     "starts": (starts.STUDY, starts.table, ROOT / "docs" / "models.md"),
     "second-look": (second_look.STUDY, second_look.table, ROOT / "docs" / "study-adaptation.md"),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
