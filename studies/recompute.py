@@ -193,6 +193,46 @@ def cvm_more(arm: str, than: str) -> list[str]:
     return [f"{value:+.2f}" for value in over_alone("cvm", arm, "frames", range(400, 404), T3, than=than)]
 
 
+def bench_rows() -> dict[tuple[str, int], dict[str, float]]:
+    text = (ROOT / "results" / "bench.jsonl").read_text(encoding="utf-8")
+    return {(row["arm"], row["seed"]): row["scores"] for row in map(json.loads, text.splitlines())}
+
+
+def bench_more(arm: str, than: str) -> list[str]:
+    """Points on NYUv2's four tasks, over single-task networks of the same seed, of a method more than another."""
+    rows, values = bench_rows(), []
+    for seed in range(3):
+        parts = []
+        for name in FOUR:
+            alone = rows[f"single {name}", seed][name]
+            more = (rows[arm, seed][name] - rows[than, seed][name]) / alone
+            parts.append(100 * more * (-1 if name in ("normals", "depth") else 1))
+        values.append(mean(parts))
+    half = T2 * deviation(values) / math.sqrt(3)
+    return [f"{value:.1f}" for value in (mean(values), mean(values) - half, mean(values) + half)]
+
+
+def bench_normals() -> list[str]:
+    """Degrees by which DenseMTL's normals are behind the plain network's, with their interval over seeds."""
+    rows = bench_rows()
+    values = [rows["densemtl", seed]["normals"] - rows["vit", seed]["normals"] for seed in range(3)]
+    center, low, high = map(float, three_seeds(values))
+    return [f"{center:.2f}", f"{low:+.2f}", f"{high:+.2f}"]
+
+
+def bench_parts() -> list[str]:
+    """Human parts of fcn and atrc, means of three seeds, and the constant predictor's."""
+    rows = bench_rows()
+    means = [mean([rows[arm, seed]["human_parts"] for seed in range(3)]) for arm in ("fcn", "atrc")]
+    return [f"{value:.3f}" for value in (*means, rows["constant", 0]["human_parts"])]
+
+
+def bench_alpha() -> list[str]:
+    rows = bench_rows()
+    values = [rows["densemtl", seed]["mean alpha"] for seed in range(3)]
+    return [f"{mean(values):.3f}", f"{deviation(values):.3f}"]
+
+
 def constant_weight() -> list[str]:
     return short("vanilla, constant weight")
 
@@ -206,6 +246,7 @@ def multi_adds() -> list[str]:
 
 STUDY = "docs/study-3d.md"
 MISSING = "docs/study-missing.md"
+MODELS = "docs/models.md"
 NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (
         STUDY,
@@ -273,7 +314,11 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (MISSING, "beside CvM {} ({} to {})", lambda: cvm_more("both", "true")),
     (MISSING, "twice the images {} ({} to {}),", lambda: cvm_more("frames", "alone")),
     (MISSING, "Three neighbors have {} points ({} to {}).", lambda: cvm_more("more", "true")),
-    ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
+    (MODELS, "plain network, by {} points ({} to {}) from stride 32 to 8", lambda: bench_more("vit, stride 8", "vit")),
+    (MODELS, "FCN and ATRC have {} and {} in human parts, where a constant has {}", bench_parts),
+    (MODELS, "DenseMTL's normals are {} degrees ({} to {}) behind the plain network's", bench_normals),
+    (MODELS, "Mean |alpha| is {} ± {} after", bench_alpha),
+    (MODELS, "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
 ]
 
 
