@@ -193,6 +193,23 @@ def test_values_that_a_map_lacks_are_told(tmp_path: Path) -> None:
     assert not [finding for finding in examine(path).findings if finding.check == "values"]
 
 
+def test_palettes_that_differ_are_told_of_a_written_descriptor_too(tmp_path: Path) -> None:
+    colors = ([0, 0, 0, 255, 0, 0, 0, 255, 0], [0, 0, 0, 0, 255, 0, 255, 0, 0])
+    for i in range(4):
+        save(tmp_path / f"images/{i}.png", photo(i))
+        (tmp_path / "semseg").mkdir(exist_ok=True)
+        picture = Image.fromarray(HALF, "P")
+        picture.putpalette(colors[i == 3])
+        picture.save(tmp_path / f"semseg/{i}.png")
+    text = '[images]\nfiles = "images/{key}.png"\n[tasks.semseg]\nfiles = "semseg/{key}.png"\n'
+    (tmp_path / "dataset.toml").write_text(text + 'classes = ["bg", "red", "green"]\n')
+    found = [str(finding) for finding in examine(tmp_path).findings if finding.check == "palettes"]
+    assert len(found) == 1
+    assert "semseg/3.png: index 1 is (255, 0, 0) in the palette of" in found[0]
+    (tmp_path / "dataset.toml").write_text(text + "classes = 3\ncolors = [[0, 0, 0], [255, 0, 0], [0, 255, 0]]\n")
+    assert not [finding for finding in examine(tmp_path).findings if finding.check == "palettes"]
+
+
 def test_a_label_of_several_images_is_an_error(tmp_path: Path) -> None:
     for i in range(2):
         save(tmp_path / f"semseg/{i}.png", HALF)

@@ -4,6 +4,7 @@ Transparency may be a separate channel, belong to a palette, or be one color or 
 the array, the others mask it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,3 +125,20 @@ def read_palette(path: Path) -> np.ndarray | None:
     except Exception:  # damaged files raise any error of their library; the doctor reports them
         return None
     return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+
+
+def find_other_palette(files: Iterable[tuple[Path, Iterable[float | int]]]) -> tuple[Path, str] | None:
+    """The first file, of several with the ids that each holds, in whose palette one of these has another color than in
+    that of an earlier one: adaptive palettes give one class another index in each. The file, and the reason in words.
+    """
+    meant: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for path, ids in files:
+        palette = read_palette(path)
+        if palette is None:
+            continue
+        for index in sorted(int(each) for each in ids if each == each):  # NaN: clear
+            color = tuple(palette[index].tolist()) if index < len(palette) else ()
+            usual, first = meant.setdefault(index, (color, path))
+            if color != usual:
+                return path, f"index {index} is {usual} in the palette of {first.name}, {color} in that of {path.name}"
+    return None

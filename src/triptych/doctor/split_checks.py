@@ -10,6 +10,7 @@ import numpy as np
 
 from triptych.data.arrays import list_entries
 from triptych.data.files import walk_pipes
+from triptych.data.label_files import find_other_palette
 from triptych.data.splits import ALL
 from triptych.datasets.folder import Folder
 from triptych.doctor.findings import Finding
@@ -17,6 +18,7 @@ from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 from triptych.folders.descriptor import Descriptor, list_files, list_images
 from triptych.folders.unnamed import find_rest
 from triptych.labels.base import Encoding
+from triptych.labels.classes import Labels
 from triptych.labels.words import unused_marks
 from triptych.lookup import grouped
 from triptych.types import IGNORE
@@ -158,6 +160,26 @@ def check_codes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
         text = f"{len(wide)} files hold 0 and 255 alone, {len(low)} files other classes: masks of two codes?"
         cure = f'save them alike, or map = {{ "0" = 0, "1" = 1, "255" = 1 }} in [tasks.{name}] (masks: threshold = 1)'
         yield Finding("warning", "codes", split, name, path, text, cure)
+
+
+def check_palettes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
+    """Find pictures whose ids have other colors in the palettes of other files, where ids are read and not colors."""
+    folders = {id(dataset) for dataset in _own_folders(splits)}
+    files: dict[str, list[tuple[Path, frozenset[float | int]]]] = defaultdict(list)
+    split_of: dict[Path, str] = {}
+    for examined in splits if folders else ():
+        for sample in examined.samples if id(examined.dataset) in folders else ():
+            for name, codes in sample.codes.items():
+                encoding = examined.dataset.encoding(name, sample.key)
+                if isinstance(encoding, Labels) and not encoding.colors:
+                    path = examined.dataset.labels[name][sample.key]
+                    files[name].append((path, codes))
+                    split_of[path] = examined.split
+    for name, pairs in files.items():
+        if found := find_other_palette(pairs):
+            path, text = found
+            cure = f"ids are indices: save the maps with one palette, or list colors in [tasks.{name}]"
+            yield Finding("warning", "palettes", split_of[path], name, str(path), text, cure)
 
 
 def _reads_alike(encoding: Encoding | None, *values: int) -> bool:
@@ -348,6 +370,7 @@ SPLIT_CHECKS: dict[str, Callable[[list[ExaminedSplit]], Iterator[Finding]]] = {
     "chosen on": check_chosen_on,
     "labels": check_labels,
     "codes": check_codes,
+    "palettes": check_palettes,
     "marks": check_marks,
     "pipes": check_pipes,
     "types": check_types,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.data.label_files import read_palette
+from triptych.data.label_files import find_other_palette
 from triptych.labels.summaries import (
     FileSummary,
     color_codes,
@@ -66,7 +66,7 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
     files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
     FORMS[forms[0]](guess, files, len(paths), parts)
     _say_clear(guess, files)
-    _compare_palettes(guess, files[:200])
+    _compare_palettes(guess, files)
     if others and guess.usable:
         text = f"{len(files)} files hold {FORM_WORDS[forms[0]]}, {len(others)} something else"
         guess.doubts.append(f"{text}, such as {others[0].path.name} ({FORM_WORDS[others[0].form]})")
@@ -95,18 +95,9 @@ def _say_clear(guess: Guess, files: Sequence[FileSummary]) -> None:
 
 def _compare_palettes(guess: Guess, files: Sequence[FileSummary]) -> None:
     """Doubt ids whose palettes differ between files: one color may have another index in each."""
-    meant: dict[int, tuple[tuple[int, ...], Path]] = {}
-    for file in files if guess.usable else ():
-        palette = read_palette(file.path)
-        if palette is None:
-            continue
-        for index in sorted(file.codes):
-            color = tuple(palette[int(index)].tolist()) if int(index) < len(palette) else ()
-            usual, first = meant.setdefault(int(index), (color, file.path))
-            if color != usual:
-                text = f"index {index} is {usual} in the palette of {first.name}, {color} in that of {file.path.name}"
-                guess.doubts.append(f"{text}: ids are indices; save the maps with one palette, or as colors")
-                return
+    found = find_other_palette((file.path, file.codes) for file in files) if guess.usable else None
+    if found is not None:
+        guess.doubts.append(f"{found[1]}: ids are indices; save the maps with one palette, or as colors")
 
 
 def _guess_ids(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
