@@ -233,6 +233,34 @@ def bench_alpha() -> list[str]:
     return [f"{mean(values):.3f}", f"{deviation(values):.3f}"]
 
 
+def look(training: str, task: str, state: str = "") -> list[float]:
+    """Scores of the vanilla network's training on the second look, by seed."""
+    text = (ROOT / "results" / "second-look.jsonl").read_text(encoding="utf-8")
+    rows = {row["seed"]: row for row in map(json.loads, text.splitlines()) if row["arm"] == f"vanilla, {training}"}
+    return [rows[seed]["scores"][f"{task}{state}"] for seed in sorted(rows)]
+
+
+def nearer(training: str, state: str = "") -> list[str]:
+    """Metres by which depth is better than that of the norms alone, with the interval over eight seeds."""
+    pairs = zip(look("statistics only", "depth", state), look(training, "depth", state), strict=True)
+    values = [before - after for before, after in pairs]
+    half = T7 * deviation(values) / math.sqrt(len(values))
+    assert len(values) == 8
+    return [f"{value:.3f}" for value in (mean(values), mean(values) - half, mean(values) + half)]
+
+
+def closed_by_adabn() -> list[str]:
+    """Shares of the gap that AdaBN of the network alone closes, percent: segmentation, depth."""
+    found = []
+    for task in ("semseg", "depth"):
+        low, after, top = (
+            mean(look(training, task, state))
+            for training, state in (("source only", ""), ("source only", " after adabn"), ("oracle", ""))
+        )
+        found.append(f"{100 * (after - low) / (top - low):.0f}")
+    return found
+
+
 def constant_weight() -> list[str]:
     return short("vanilla, constant weight")
 
@@ -247,6 +275,7 @@ def multi_adds() -> list[str]:
 STUDY = "docs/study-3d.md"
 MISSING = "docs/study-missing.md"
 MODELS = "docs/models.md"
+ADAPTATION = "docs/study-adaptation.md"
 NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (
         STUDY,
@@ -314,6 +343,10 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (MISSING, "beside CvM {} ({} to {})", lambda: cvm_more("both", "true")),
     (MISSING, "twice the images {} ({} to {}),", lambda: cvm_more("frames", "alone")),
     (MISSING, "Three neighbors have {} points ({} to {}).", lambda: cvm_more("more", "true")),
+    (ADAPTATION, "(`dacs`) after AdaBN, {} m better (95 % {} to {};", lambda: nearer("dacs", " after adabn")),
+    (ADAPTATION, "(`depth-mix`) as trained, {} m ({} to {}; p", lambda: nearer("depth-mix")),
+    (ADAPTATION, "nothing is left after AdaBN ({}, {} to {}):", lambda: nearer("depth-mix", " after adabn")),
+    (ADAPTATION, "{} % (30 to 47) in segmentation and {} % (36 to 50) in depth", closed_by_adabn),
     (MODELS, "plain network, by {} points ({} to {}) from stride 32 to 8", lambda: bench_more("vit, stride 8", "vit")),
     (MODELS, "FCN and ATRC have {} and {} in human parts, where a constant has {}", bench_parts),
     (MODELS, "DenseMTL's normals are {} degrees ({} to {}) behind the plain network's", bench_normals),
