@@ -78,6 +78,8 @@ class SegmentationMetric(Metric):
         lower every resample of a set with rare classes.
         """
         numbers = SegmentationMetric.compute(self)
+        if not self.counts[1].any():  # NaN
+            return numbers
         _, labelled, predicted = whole.counts
         return numbers | {"mIoU_absent_zero": numbers["mIoU"] * (labelled + predicted > 0).double().mean().item()}
 
