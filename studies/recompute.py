@@ -345,7 +345,7 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (MISSING, "Three neighbors have {} points ({} to {}).", lambda: cvm_more("more", "true")),
     (ADAPTATION, "(`dacs`) after AdaBN, {} m better (95 % {} to {};", lambda: nearer("dacs", " after adabn")),
     (ADAPTATION, "(`depth-mix`) as trained, {} m ({} to {}; p", lambda: nearer("depth-mix")),
-    (ADAPTATION, "nothing is left after AdaBN ({}, {} to {}):", lambda: nearer("depth-mix", " after adabn")),
+    (ADAPTATION, "after AdaBN is not told ({}, {} to {}).", lambda: nearer("depth-mix", " after adabn")),
     (ADAPTATION, "{} % (30 to 47) in segmentation and {} % (36 to 50) in depth", closed_by_adabn),
     (MODELS, "plain network, by {} points ({} to {}) from stride 32 to 8", lambda: bench_more("vit, stride 8", "vit")),
     (MODELS, "FCN and ATRC have {} and {} in human parts, where a constant has {}", bench_parts),

@@ -226,7 +226,10 @@ def table(found: list[rows.Row]) -> str:
         f"Holm's correction over each network's (least p {min(each.adjusted for each in gained.values()):.2g}). "
         "Intervals are of each difference alone, over seeds, on the same 100 images of 25 rooms."
     )
-    cells = "In (brackets): what closes less than a quarter of the way from the constant to the oracle has not learned."
+    cells = (
+        "In (brackets), of trained networks: what closes less than a quarter of the way from the constant to the oracle "
+        "has not learned."
+    )
     return f"{markdown_table(header, lines)}\n\n{note} {cells}"
 
 
