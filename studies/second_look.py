@@ -227,7 +227,7 @@ def table(found: list[rows.Row]) -> str:
         "Intervals are of each difference alone, over seeds, on the same 100 images of 25 rooms."
     )
     cells = (
-        "In (brackets), of trained networks: what closes less than a quarter of the way from the constant to the oracle "
+        "In (brackets), of trained networks: what closes less than a quarter of the way from constant to oracle "
         "has not learned."
     )
     return f"{markdown_table(header, lines)}\n\n{note} {cells}"
