@@ -5,7 +5,7 @@ import inspect
 import io
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,8 @@ def match_weights(
     body = backbone.own_body
     ours = {key: value for key, value in body.state_dict().items() if not is_update(key)}
     prefix, *others = _best_prefixes(state, ours)
-    if others := [each for each in others if _differ(state, ours, prefix, each)]:
+    copies = {each: [state[each + key] for key in ours if each + key in state] for each in (prefix, *others)}
+    if others := [each for each in others if not _equal(copies[prefix], copies[each])]:
         raise ValueError(
             f"weights {source} hold this network more than once, with other weights each time: names begin with "
             f"{', '.join((prefix, *others))}; save the tensors of one of them in a file of their own."
@@ -200,7 +201,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not most:
         raise ValueError(f"weights file {path} holds no tensors; give a state dict.")
     (name, state), *others = ((name, each) for name, each in found.items() if len(each) == most)
-    if others := [other for other, each in others if not _equal(state, each)]:
+    if others := [other for other, each in others if not _equal(state.values(), each.values())]:
         raise ValueError(
             f"weights file {path} holds as many tensors in each of {', '.join((name, *others))}, and they differ; save "
             "those of one of them in a file of their own."
@@ -216,9 +217,9 @@ def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, dict[str, Tens
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two dicts hold the same values, whatever their names."""
-    return all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
+def _equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
+    """Compare as many tensors of two copies of a network, in their order: true where all are equal."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 CHOSEN = ("dinov2_small", "resnet18")
@@ -327,15 +328,6 @@ def _best_prefixes(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> l
     best = max(counts, key=counts.__getitem__)
     whole = counts[best] >= ENOUGH * len(ours)
     return [best, *(p for p in counts if whole and counts[p] == counts[best] and not p.endswith(best))]
-
-
-def _differ(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], first: str, second: str) -> bool:
-    """Whether two copies of a network have other tensors."""
-    return any(
-        (first + key in state) != (second + key in state)
-        or (first + key in state and not torch.equal(state[first + key], state[second + key]))
-        for key in ours
-    )
 
 
 def _translations(state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[dict[str, Tensor]]:

@@ -89,12 +89,7 @@ def compare(
         out: JSON file to write the comparison to.
         overwrite: Whether `out` may replace a file, but not one that is compared.
     """
-    from triptych.files import require_new
-
     paths = (*baseline, *runs)
-    if out is not None and out.resolve() in {path.resolve() for path in paths}:
-        raise ValueError(f"--out {out} is one of the files that are compared; name another.")
-    require_new(out, overwrite)
     files = [path for path in paths if path.suffix == ".json"]
     networks = [path for path in paths if path not in files]
     if files and networks:
@@ -105,9 +100,12 @@ def compare(
         )
     if files:
         from triptych.evaluation.compare_files import compare_scores, comparison_table
-        from triptych.files import write_json
+        from triptych.files import require_new, write_json
         from triptych.terminal import terminal
 
+        if out is not None and out.resolve() in {path.resolve() for path in files}:
+            raise ValueError(f"--out {out} is one of the files that are compared; name another.")
+        require_new(out, overwrite)
         first, *others = files
         if not others or split or single_task:
             raise ValueError(

@@ -5,10 +5,11 @@ Long because there is one for each kind of fault.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -322,13 +323,10 @@ def check_colors(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[
     """Check for unlisted colors, which are left unlabelled; black and white may be intended, others rarely."""
     if not encoding.colors:
         return
-    codes = color_codes(encoding.pick(file.stored, 3))
-    values, counts = count_values(codes)
     listed = [*color_codes(np.array(encoding.colors)), 0, *color_codes(np.full((1, 3), 255))]
-    unknown = ~np.isin(values, listed)
-    share = counts[unknown].sum() / counts.sum()
+    share, code = _most_unlisted(color_codes(encoding.pick(file.stored, 3)), listed)
     if share > 0.02:
-        color = color_of(int(values[unknown][counts[unknown].argmax()]))
+        color = color_of(int(code))
         yield Problem(
             "warning",
             "colours",
@@ -341,17 +339,24 @@ def check_mapped(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[
     """Check for values that `map` and `invalid` do not list, which are left unlabelled; 0 and 255 may be intended."""
     if not encoding.map:
         return
-    values, counts = count_values(encoding.pick(file.stored))
-    unknown = ~np.isin(values, [0, IGNORE, *map(int, encoding.map), *encoding.invalid])
-    share = counts[unknown].sum() / counts.sum()
+    listed = [0, IGNORE, *map(int, encoding.map), *encoding.invalid]
+    share, value = _most_unlisted(encoding.pick(file.stored), listed)
     if share > 0.02:
-        value = values[unknown][counts[unknown].argmax()].item()
         yield Problem(
             "warning",
             "values",
             f"{share:.0%} of its pixels have values that map does not list, most of them {value:g}, and are no label",
             f"list it in map of [tasks.{file.task}], or in invalid",
         )
+
+
+def _most_unlisted(stored: np.ndarray, listed: Sequence[Any]) -> tuple[float, float]:
+    """The share of pixels whose value is not listed, and the most frequent such value; 0 and NaN without any."""
+    values, counts = count_values(stored)
+    unknown = ~np.isin(values, listed)
+    if not unknown.any():
+        return 0.0, math.nan
+    return float(counts[unknown].sum() / counts.sum()), float(values[unknown][counts[unknown].argmax()])
 
 
 def _better_unit(median: float) -> str:

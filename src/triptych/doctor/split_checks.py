@@ -164,11 +164,10 @@ def check_codes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 def check_palettes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Find pictures whose ids have other colors in the palettes of other files, where ids are read and not colors."""
-    folders = {id(dataset) for dataset in _own_folders(splits)}
     files: dict[str, list[tuple[Path, frozenset[float | int]]]] = defaultdict(list)
     split_of: dict[Path, str] = {}
-    for examined in splits if folders else ():
-        for sample in examined.samples if id(examined.dataset) in folders else ():
+    for examined in splits:
+        for sample in examined.samples:
             for name, codes in sample.codes.items():
                 encoding = examined.dataset.encoding(name, sample.key)
                 if isinstance(encoding, Labels) and not encoding.colors:

@@ -1,4 +1,4 @@
-"""What is said of the numbers in saved maps where their files cannot say it."""
+"""Options for reading the numbers of saved maps: units, offsets of class ids, axes of normals."""
 
 from dataclasses import dataclass
 
@@ -26,6 +26,6 @@ class Encodings:
     normals_axes: Axes | None = None
     prediction_normals_axes: Axes | None = None
     labels: bool | None = None
-    """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: decided for each by
-    its values.
+    """Read masks of ground truth as labels 0, 1 and 255 (unlabelled) if true, as grey values if false; `None` decides
+    for each mask by its values.
     """

@@ -1,4 +1,4 @@
-"""What a few saved maps show of their numbers: ranges of probabilities, units of depth, axes of normals."""
+"""Checks of a few saved maps before they are scored: ranges of probabilities, units of depth, axes of normals."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

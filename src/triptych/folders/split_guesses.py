@@ -46,8 +46,8 @@ def _name_missing_splits(found: Container[str], where: str) -> list[str]:
     return [f"{where} tell no split {' and no split '.join(missing)}: add it, or name another"] if missing else []
 
 
-FRAMES = {"frame", "frames", "video", "videos", "clip", "clips", "sequence", "sequences", "seq", "scan", "drive"}
-FRAMES |= {"scene", "scenes"}
+FRAMES = {word + end for word in ("frame", "video", "clip", "sequence", "scene") for end in ("", "s")}
+FRAMES |= {"seq", "scan", "drive"}
 """Words in the names of images, and of folders around them, that follow each other in time or show one place."""
 MANY_FRAMES = 10
 
